@@ -1,0 +1,100 @@
+"""Every configuration field once, with its default. Recipes change a few of them.
+
+A recipe is a file beside this one whose `get_config()` starts from
+`default.get_config()`; any field can also be set on the command line,
+`--config.train.num_epochs=3`. The configuration is locked: an unknown field is an
+error.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+
+    # Fixes everything drawn at random: initial weights, order of the faces,
+    # augmentation, dropout.
+    config.seed = 0
+
+    config.dataset = dataset = ConfigDict()
+    # A name of deepfer_jax.data.datasets.BUILDERS, or "name/builder_config".
+    dataset.name = "synthetic_faces"
+    # Where scripts/prepare_data.py wrote it.
+    dataset.data_dir = "data"
+    dataset.train_split = "train"
+    # Epochs are chosen on this split: never the one whose accuracy is reported.
+    dataset.validation_split = "validation"
+    # "resident": the split lives on the device as uint8, an epoch's order is made
+    # there. "tf.data": TFDS -> shuffle -> batch -> prefetch, for data larger than
+    # memory.
+    dataset.pipeline = "resident"
+    # Examples in tf.data's shuffle buffer (cut to the size of the split).
+    dataset.shuffle_buffer = 50_000
+
+    config.model = model = ConfigDict()
+    # A name of deepfer_jax.models.MODELS.
+    model.name = "tiny"
+    # "float32" or "bfloat16" arithmetic; parameters are float32 either way.
+    model.dtype = "float32"
+    # Dropout before the classifier; 0 is off.
+    model.dropout_rate = 0.0
+    # Further arguments of that model's constructor, such as {"stem": "small"}.
+    model.options = ConfigDict()
+    # Pixels are divided by 255, then normalised by these (FER2013's own, one value a
+    # channel).
+    model.mean = (0.508,)
+    model.std = (0.255,)
+
+    # Fields and meaning: deepfer_jax.augment.AugmentOptions. 0 turns an operation off.
+    config.augment = ConfigDict()
+
+    config.loss = loss = ConfigDict()
+    loss.label_smoothing = 0.0
+    # "none"; "balanced" weighs a class by 1 / its frequency; "sqrt_balanced" by the
+    # root.
+    loss.class_weights = "none"
+
+    config.optimizer = optimizer = ConfigDict()
+    # "sgd" (Nesterov momentum) or "adamw".
+    optimizer.name = "adamw"
+    # Highest learning rate of the schedule, for train.batch_size as it stands.
+    optimizer.learning_rate = 2e-3
+    # "cosine", "one_cycle", "step" or "constant".
+    optimizer.schedule = "cosine"
+    # Linear rise from 0, in epochs (fractions too). One-cycle: the rising part.
+    optimizer.warmup_epochs = 1.0
+    # "step": the rate is multiplied by step_factor after these fractions of the run.
+    optimizer.step_fractions = (0.5, 0.75)
+    optimizer.step_factor = 0.1
+    # SGD's momentum; AdamW's first and second decay rates.
+    optimizer.momentum = 0.9
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    # On kernels only, never on biases or normalisation. SGD: added to the gradient;
+    # AdamW: decoupled.
+    optimizer.weight_decay = 0.05
+    # Gradients are scaled down to this global norm; 0 is off.
+    optimizer.clip_norm = 1.0
+
+    config.train = train = ConfigDict()
+    # Faces a step, over all devices together.
+    train.batch_size = 64
+    train.num_epochs = 10
+    # Exponential moving average of parameters and batch statistics, used for
+    # validation, evaluation and export; 0 is off.
+    train.ema_decay = 0.0
+    # Steps in one call of the compiled program; 0 chooses: 1 on a CPU, 20 elsewhere.
+    train.steps_per_call = 0
+    # A line of metrics.jsonl averages this many steps.
+    train.log_every_steps = 50
+    # Also checkpoint within an epoch, every so many steps; 0: at the end of epochs
+    # only.
+    train.checkpoint_every_steps = 0
+    # (first, last) step of a jax.profiler trace, written to WORKDIR/profile; () is off.
+    train.profile_steps = ()
+
+    config.evaluation = evaluation = ConfigDict()
+    # Faces a call, over all devices together.
+    evaluation.batch_size = 256
+
+    return config

@@ -1,0 +1,209 @@
+"""Two input pipelines with one interface: `Resident` and `TfData`.
+
+    pipeline = create_pipeline("resident", builder, "train", batch_size=64, ...)
+    for resident, inputs in pipeline.epoch(epoch, first_step, steps_per_call):
+        state, metrics = run_steps(state, resident, inputs)
+
+`epoch` yields what `parallel.pmap_train` wants: a replicated tree, and inputs with
+leading axes [devices, steps]. Inside the compiled step, `lookup` makes a batch of one
+device's inputs for one step. The order of an epoch is a function of (seed, epoch)
+alone, so that a run which starts again at any step sees the batches it would have seen.
+
+An epoch has num_examples // batch_size steps; the rest of its order is left out,
+another rest every epoch. `in_order` yields the whole split as it is stored, for
+evaluation.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepfer_jax import parallel
+from deepfer_jax.data import datasets
+from deepfer_jax.errors import UserError
+
+Batch = dict[str, Any]
+
+
+def _steps_per_epoch(num_examples: int, batch_size: int, split: str) -> int:
+    if batch_size % parallel.num_devices():
+        raise UserError(
+            f"config.train.batch_size={batch_size} cannot be shared equally by "
+            f"{parallel.num_devices()} devices: choose a multiple of it"
+        )
+    if batch_size > num_examples:
+        raise UserError(
+            f"config.train.batch_size={batch_size} is larger than split {split!r} with "
+            f"its {num_examples} faces: choose a smaller batch"
+        )
+    return num_examples // batch_size
+
+
+class Resident:
+    """The whole split on every device as uint8; no host work in a step.
+
+    Args:
+      builder: a prepared data set.
+      split: its name.
+      batch_size: examples a training step, over all devices.
+      seed: of the order.
+    """
+
+    def __init__(self, builder, split: str, batch_size: int, seed: int):
+        arrays = datasets.load_split(builder, split)
+        self._arrays = {name: arrays[name] for name in ("image", "label")}
+        self.ids = arrays["id"]
+        self.num_examples = len(self.ids)
+        self.image_shape = self._arrays["image"].shape[1:]
+        self.label_counts = np.bincount(
+            self._arrays["label"], minlength=builder.info.features["label"].num_classes
+        )
+        self._split, self._batch_size, self._seed = split, batch_size, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return _steps_per_epoch(self.num_examples, self._batch_size, self._split)
+
+    def epoch(
+        self, epoch: int, first_step: int, steps_per_call: int
+    ) -> Iterator[tuple[Batch, jax.Array]]:
+        """Yields (resident, inputs) from `first_step` (of this epoch) on."""
+        if not isinstance(self._arrays["image"], jax.Array):
+            self._arrays = parallel.replicate(self._arrays)
+        order = parallel.replicate(self._order(epoch))
+        for start in range(first_step, self.steps_per_epoch, steps_per_call):
+            stop = min(start + steps_per_call, self.steps_per_epoch)
+            steps = np.arange(start, stop, dtype=np.int32)
+            devices = np.arange(parallel.num_devices(), dtype=np.int32)
+            inputs = np.stack(np.broadcast_arrays(steps, devices[:, None]), axis=-1)
+            yield self._arrays | {"order": order}, inputs
+
+    def _order(self, epoch: int) -> jax.Array:
+        """int32 [steps, devices, batch / devices]: which example goes where."""
+        key = jax.random.fold_in(jax.random.key(self._seed), epoch)
+        order = jax.random.permutation(key, self.num_examples)
+        used = order[: self.steps_per_epoch * self._batch_size]
+        return used.reshape(self.steps_per_epoch, parallel.num_devices(), -1)
+
+    @staticmethod
+    def lookup(resident: Batch, inputs: jax.Array) -> Batch:
+        """inputs: int32 [2], the step of the epoch and the device's number."""
+        examples = resident["order"][inputs[0], inputs[1]]
+        return {name: resident[name][examples] for name in ("image", "label")}
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Yields numpy batches {image, label} in stored order; the last may be smaller."""
+        arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
+        for start in range(0, self.num_examples, batch_size):
+            yield {name: x[start : start + batch_size] for name, x in arrays.items()}
+
+
+def _stored_examples(builder, split: str):
+    """Returns a tf.data.Dataset of {image: encoded, label, id} in stored order."""
+    datasets.check_split(builder, split)
+    if builder.info.file_format.value != "tfrecord":
+        raise UserError(
+            f"config.dataset.pipeline='tf.data' reads tfrecord, but {builder.data_path} "
+            f"holds {builder.info.file_format.value}: prepare it with "
+            "--file_format tfrecord into another --data_dir, or use the pipeline "
+            "'resident'"
+        )
+    if not datasets.has_tensorflow():
+        raise UserError(
+            "config.dataset.pipeline='tf.data' needs TensorFlow, which is not installed: "
+            "install it, or use the pipeline 'resident'"
+        )
+    import tensorflow_datasets as tfds
+
+    return builder.as_dataset(
+        split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+
+
+class TfData:
+    """TFDS -> shuffle -> batch -> prefetch, for data larger than memory.
+
+    The same arguments as `Resident`, and shuffle_buffer: how many encoded examples the
+    shuffle draws from.
+    """
+
+    def __init__(
+        self, builder, split: str, batch_size: int, seed: int, shuffle_buffer: int
+    ):
+        self._stored = _stored_examples(builder, split)
+        self.num_examples = builder.info.splits[split].num_examples
+        self.image_shape = builder.info.features["image"].shape
+        self._num_classes = builder.info.features["label"].num_classes
+        self._split, self._batch_size, self._seed = split, batch_size, seed
+        self._shuffle_buffer = min(shuffle_buffer, self.num_examples)
+
+    steps_per_epoch = Resident.steps_per_epoch
+
+    @property
+    def ids(self) -> list[str]:
+        stored = self._stored.map(lambda example: example["id"])
+        return [text.decode() for text in stored.as_numpy_iterator()]
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        labels = self._stored.map(lambda example: example["label"]).batch(4096)
+        return sum(
+            np.bincount(batch, minlength=self._num_classes)
+            for batch in labels.as_numpy_iterator()
+        )
+
+    def epoch(
+        self, epoch: int, first_step: int, steps_per_call: int
+    ) -> Iterator[tuple[Batch, Batch]]:
+        """Yields ({}, inputs) from `first_step` (of this epoch) on."""
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        shuffled = self._stored.shuffle(self._shuffle_buffer, seed=seed)
+        shuffled = shuffled.skip(first_step * self._batch_size)
+        batches = self._batches(shuffled, self._batch_size, drop_remainder=True)
+        chunk = []
+        for number, batch in enumerate(batches, first_step + 1):
+            chunk.append(parallel.split_over_devices(batch))
+            if len(chunk) == steps_per_call or number == self.steps_per_epoch:
+                yield {}, jax.tree.map(lambda *x: np.stack(x, axis=1), *chunk)
+                chunk = []
+
+    @staticmethod
+    def lookup(resident: Batch, inputs: Batch) -> Batch:
+        del resident
+        return inputs
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Yields numpy batches {image, label} in stored order; the last may be smaller."""
+        return self._batches(self._stored, batch_size, drop_remainder=False)
+
+    @staticmethod
+    def _batches(stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
+        import tensorflow as tf
+
+        def decode(example):
+            image = tf.io.decode_image(example["image"], expand_animations=False)
+            return {"image": image, "label": tf.cast(example["label"], tf.int32)}
+
+        batches = stored.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = batches.batch(batch_size, drop_remainder=drop_remainder)
+        return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+def create_pipeline(
+    name: str, builder, split: str, batch_size: int, seed: int, shuffle_buffer: int
+) -> Resident | TfData:
+    """Opens a split through the pipeline called `name`.
+
+    Raises:
+      UserError: no such pipeline, or the data set is stored in a form it cannot read.
+    """
+    if name == "resident":
+        return Resident(builder, split, batch_size, seed)
+    if name == "tf.data":
+        return TfData(builder, split, batch_size, seed, shuffle_buffer)
+    raise UserError(
+        f"config.dataset.pipeline: expected 'resident' or 'tf.data', found {name!r}"
+    )

@@ -1,0 +1,168 @@
+"""Runs an exported model: `Predictor(MODEL).predict(faces)`.
+
+    predictor = Predictor("models/tiny")
+    probabilities = predictor.predict(faces)          # float32 [N, 7]
+    predictor.classes[probabilities[0].argmax()]      # "happy"
+
+This file needs jax, numpy and the standard library only: normalisation and weights are
+inside the exported program. What it is given is brought to the model's input by these
+rules:
+
+- gray or RGB (never BGR), uint8 in 0..255; RGB becomes gray by ITU-R 601 luma,
+  0.299 R + 0.587 G + 0.114 B, rounded;
+- an image that is not square is first made so by repeating its edges on both sides;
+- any other size is resized bilinearly with antialiasing (a triangle filter as wide as
+  the
+  scale, as Pillow's BILINEAR), first gray then size, rounded to uint8.
+"""
+
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+
+import jax
+import jax.export
+import numpy as np
+
+ARTEFACT = "model.jax_export"
+METADATA = "metadata.json"
+_MAX_BATCH = 256
+
+
+class ModelError(ValueError):
+    """The model folder, or what the model was given, cannot be used."""
+
+
+class Predictor:
+    """A model loaded from the folder that scripts/export.py writes.
+
+    Args:
+      folder: with metadata.json and model.jax_export.
+
+    Attributes:
+      metadata: what is known of the model; `classes`, `input`, ...
+      classes: names of the probabilities, in order.
+
+    Raises:
+      ModelError: a file is missing, or this jax cannot read the program.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder)
+        self.metadata = _read_metadata(self.folder / METADATA)
+        self.classes = tuple(self.metadata["classes"])
+        self._shape = tuple(self.metadata["input"]["shape"])
+        self._call = jax.jit(_load_program(self.folder / ARTEFACT, self.metadata).call)
+
+    def predict(self, faces: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
+        """Probabilities of each class for each face.
+
+        Args:
+          faces: uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], or a sequence of uint8
+            [H, W], [H, W, 1] or [H, W, 3] of any sizes; each is one face.
+
+        Returns:
+          float32 [N, classes], rows that sum to 1. Memory does not grow with N beyond
+          the result.
+
+        Raises:
+          ModelError: an array of another type or shape.
+        """
+        if not (isinstance(faces, np.ndarray) and faces.shape[1:] == self._shape):
+            faces = [fit_face(face, self._shape) for face in faces]
+        faces = np.asarray(faces, np.uint8) if len(faces) == 0 else np.asarray(faces)
+        if faces.dtype != np.uint8:
+            raise ModelError(f"faces: expected uint8 in 0..255, found {faces.dtype}")
+        parts = [
+            self._predict_part(faces[start : start + _MAX_BATCH])
+            for start in range(0, len(faces), _MAX_BATCH)
+        ]
+        if not parts:
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate(parts)
+
+    def _predict_part(self, faces: np.ndarray) -> np.ndarray:
+        """Fills up to a power of two, so that few batch sizes are ever compiled."""
+        size = 1 << (len(faces) - 1).bit_length()
+        padding = np.zeros((size - len(faces), *self._shape), np.uint8)
+        probabilities = self._call(np.concatenate([faces, padding]))
+        return np.asarray(probabilities)[: len(faces)]
+
+
+def _read_metadata(path: pathlib.Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path} is missing: {path.parent} is no exported model; make one with "
+            "python scripts/export.py --workdir RUN --out MODEL"
+        ) from None
+    except ValueError as error:
+        raise ModelError(
+            f"{path} is damaged ({error}): export the model again"
+        ) from None
+
+
+def _load_program(path: pathlib.Path, metadata: dict) -> jax.export.Exported:
+    try:
+        return jax.export.deserialize(bytearray(path.read_bytes()))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing: export the model again") from None
+    except Exception as error:  # what a bad buffer raises is not documented
+        made_with = metadata.get("versions", {}).get("jax", "an unknown version")
+        raise ModelError(
+            f"{path}: jax {jax.__version__} cannot read this program, which was exported "
+            f"with jax {made_with} ({type(error).__name__}): an older jax does not read a "
+            "newer one's. Install that version, or export again from the parameters with "
+            "this one: python scripts/export.py --model "
+            f"{path.parent} --out NEW_MODEL"
+        ) from error
+
+
+def fit_face(face: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Brings one image to a model's input, by the rules at the top of this file.
+
+    Args:
+      face: uint8 [H, W], [H, W, 1] or [H, W, 3] (RGB).
+      shape: (height, width, 1) wanted, height equal to width.
+
+    Returns:
+      uint8 of that shape.
+
+    Raises:
+      ModelError: another type or shape.
+    """
+    face = np.asarray(face)
+    if face.dtype != np.uint8:
+        raise ModelError(f"face: expected uint8 in 0..255, found {face.dtype}")
+    if face.ndim == 3 and face.shape[2] == 3:
+        face = np.rint(face @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    elif face.ndim == 3 and face.shape[2] == 1:
+        face = face[:, :, 0]
+    if face.ndim != 2 or 0 in face.shape:
+        raise ModelError(
+            f"face: expected shape [H, W], [H, W, 1] or [H, W, 3], found {face.shape}"
+        )
+    height, width = face.shape
+    side = max(height, width)
+    if height != width:
+        before = ((side - height) // 2, (side - width) // 2)
+        padding = [(b, side - n - b) for b, n in zip(before, face.shape, strict=True)]
+        face = np.pad(face, padding, mode="edge")
+    if side != shape[0]:
+        weights = _resize_weights(side, shape[0])
+        face = np.rint(weights @ face @ weights.T).astype(np.uint8)
+    return face.reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _resize_weights(size: int, new_size: int) -> np.ndarray:
+    """Matrix float32 [new_size, size] of bilinear resizing with antialiasing."""
+    scale = size / new_size
+    support = max(scale, 1.0)
+    centres = (np.arange(new_size) + 0.5) * scale
+    distances = np.abs(np.arange(size) + 0.5 - centres[:, None])
+    weights = np.maximum(1 - distances / support, 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,84 @@
+"""Devices: the only file that knows how many there are and how work is spread on them.
+
+Steps are written for one device and its share of a batch; they talk to the others over
+the axis AXIS. The state is an ordinary replicated array: nothing is stacked or
+unstacked, and a checkpoint takes it as it is.
+
+    train_step = pmap_train(run_steps)
+    state, metrics = train_step(replicate(state), resident, inputs)
+
+One process with all its local devices; several hosts are not supported.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "batch"
+
+
+def num_devices() -> int:
+    return jax.local_device_count()
+
+
+def replicate(tree: Any) -> Any:
+    """Places a tree on every device, so that the first step compiles once."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def pmap_train(fn: Callable) -> Callable:
+    """Compiles `fn(state, resident, inputs) -> (state, metrics)` over all devices.
+
+    state and resident are replicated, inputs have a leading [devices] axis, and both
+    results must be equal on every device (reduce them over AXIS). The state is donated:
+    do not use the old one again.
+    """
+    return jax.pmap(
+        fn,
+        axis_name=AXIS,
+        in_axes=(None, None, 0),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+    )
+
+
+def pmap_eval(fn: Callable) -> Callable:
+    """Compiles `fn(variables, batch) -> (metrics, outputs)` over all devices.
+
+    variables are replicated and batch has a leading [devices] axis; metrics must be
+    equal on every device, outputs keep the leading axis.
+    """
+    return jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+
+
+def split_over_devices(tree: Any) -> Any:
+    """[batch, ...] -> [devices, batch / devices, ...] for every leaf."""
+    devices = num_devices()
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+
+
+def pad_batch(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Fills a batch up to `size` examples with zeros and says which are real.
+
+    Args:
+      batch: arrays [n, ...] with n <= size.
+      size: number of examples wanted.
+
+    Returns:
+      The arrays [size, ...], and `mask`: bool [size], true for the first n.
+    """
+    n = len(next(iter(batch.values())))
+    padded = {
+        name: np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
+        for name, x in batch.items()
+    }
+    return padded | {"mask": np.arange(size) < n}
+
+
+def round_up_to_devices(size: int) -> int:
+    """Smallest multiple of the number of devices that is at least `size`."""
+    return -(-size // num_devices()) * num_devices()

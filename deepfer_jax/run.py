@@ -1,0 +1,153 @@
+"""A run's folder: its configuration, written once and compared when it is opened again.
+
+workdir = open_workdir("runs/tiny", config)     # to train
+run = restore_run("runs/tiny")                  # to evaluate or export
+"""
+
+import json
+import logging
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from deepfer_jax.checkpoint import Checkpoints
+from deepfer_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+# Fields that may change between two starts of one run: none decides what is learned,
+# but for num_epochs, with which a run is extended.
+_FREE = (
+    "dataset.data_dir",
+    "evaluation.",
+    "train.checkpoint_every_steps",
+    "train.log_every_steps",
+    "train.num_epochs",
+    "train.profile_steps",
+    "train.steps_per_call",
+)
+# Splits that are reported, never chosen on.
+_TEST_SPLITS = ("private_test", "test")
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses what no run should do.
+
+    Raises:
+      UserError: naming the field, what was expected and what was found.
+    """
+    dataset, train = config.dataset, config.train
+    if dataset.validation_split in _TEST_SPLITS:
+        raise UserError(
+            f"config.dataset.validation_split={dataset.validation_split!r}: epochs are "
+            "never chosen on a test split; use public_test or validation"
+        )
+    if dataset.validation_split == dataset.train_split:
+        raise UserError(
+            "config.dataset.validation_split must differ from train_split, found "
+            f"{dataset.train_split!r} for both"
+        )
+    for name in ("batch_size", "num_epochs", "log_every_steps"):
+        if train[name] < 1:
+            raise UserError(
+                f"config.train.{name}: expected 1 or more, found {train[name]}"
+            )
+    if not 0 <= train.ema_decay < 1:
+        raise UserError(
+            f"config.train.ema_decay: expected 0 <= decay < 1, found {train.ema_decay}"
+        )
+    if config.seed < 0:
+        raise UserError(f"config.seed: expected 0 or more, found {config.seed}")
+    if len(train.profile_steps) not in (0, 2):
+        raise UserError(
+            "config.train.profile_steps: expected () or (first, last), found "
+            f"{train.profile_steps}"
+        )
+
+
+def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
+    """Makes the folder, or checks that it belongs to this configuration.
+
+    Raises:
+      UserError: it holds a run of another configuration; the fields are named.
+    """
+    workdir = pathlib.Path(workdir).absolute()
+    path = workdir / "config.json"
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
+    if path.exists():
+        old, new = (_flatten(x) for x in (_read(path), json.loads(text)))
+        differ = [
+            f"  {name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name) and not name.startswith(_FREE)
+        ]
+        if differ:
+            raise UserError(
+                f"{workdir} holds a run of another configuration:\n"
+                + "\n".join(differ)
+                + "\nname another --workdir, or delete it to start over"
+            )
+        epochs = old["train.num_epochs"], new["train.num_epochs"]
+        if epochs[0] != epochs[1]:
+            _log.info("train.num_epochs was %d, now %d: the schedule too", *epochs)
+    elif (workdir / "checkpoints").exists():
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json: name another --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
+    return workdir
+
+
+class Run(NamedTuple):
+    """A trained run, without its data.
+
+    variables are {params, batch_stats} of the best checkpoint, the moving average where
+    there is one; metadata is that checkpoint's: step, epoch, accuracy, image_shape.
+    """
+
+    config: ConfigDict
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+def restore_run(workdir: str | os.PathLike) -> Run:
+    """Opens the best checkpoint of a run, also while it is training.
+
+    Raises:
+      UserError: the folder holds no run, or no finished epoch.
+    """
+    workdir = pathlib.Path(workdir)
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing: {workdir} is no folder of a training run")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    best = checkpoints.best()
+    state = checkpoints.restore_arrays(best)
+    variables = state["ema"] or {k: state[k] for k in ("params", "batch_stats")}
+    return Run(
+        ConfigDict(_read(path)), variables, {"step": best} | checkpoints.metadata(best)
+    )
+
+
+def _read(path: pathlib.Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): name another --workdir"
+        ) from None
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

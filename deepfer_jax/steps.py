@@ -1,0 +1,197 @@
+"""One step of training and one of evaluation, for one device's share of a batch.
+
+Both are pure functions that speak to the other devices over `parallel.AXIS`. In order,
+a training step: augment -> normalise -> mix -> network -> loss -> gradients (summed
+over devices) -> optimiser -> moving average -> metrics.
+
+    train_step = make_train_step(config, model, optimizer, schedule, class_weights)
+    run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup))
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from deepfer_jax import augment, losses, preprocess
+from deepfer_jax.metrics import Metrics
+from deepfer_jax.parallel import AXIS
+from deepfer_jax.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
+    """One key for each of this device's examples, by its place in the whole batch.
+
+    So an example is augmented alike whatever the number of devices.
+    """
+    first = jax.lax.axis_index(AXIS) * batch_size
+    places = first + jnp.arange(batch_size)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+
+
+def make_train_step(
+    config: ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    class_weights: jax.Array | None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns `train_step(state, batch) -> (state, metrics)`.
+
+    batch holds image uint8 [b, H, W, C] and label int32 [b]; metrics are scalars over
+    the whole batch: loss, accuracy (of the dropout network on augmented faces),
+    learning_rate, gradient_norm (before clipping) and update_norm.
+    """
+    options = augment.AugmentOptions(**config.augment)
+    ema_decay = config.train.ema_decay
+
+    def prepare(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        keys = example_keys(key, len(batch["label"]))
+        images = preprocess.to_unit(batch["image"])
+        images = augment.augment_batch(keys, images, options)
+        images = preprocess.normalize(images, config.model.mean, config.model.std)
+        targets = jax.nn.one_hot(batch["label"], model.num_classes)
+        mix_key = jax.random.fold_in(
+            jax.random.fold_in(key, 1), jax.lax.axis_index(AXIS)
+        )
+        images, targets = augment.mix_batch(mix_key, images, targets, options)
+        return images, targets
+
+    def train_step(state, batch):
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        augment_key, dropout_key = jax.random.split(key)
+        dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
+        images, targets = prepare(augment_key, batch)
+        smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
+        weights = jnp.ones(len(targets))
+        if class_weights is not None:
+            weights = targets @ class_weights
+        # Constant in the parameters, so no reduction stands inside the gradient.
+        total_weight = jax.lax.psum(weights.sum(), AXIS)
+
+        def loss_fn(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+            loss = (weights * losses.cross_entropy(logits, smooth)).sum() / total_weight
+            return loss, (logits, updates["batch_stats"])
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params)
+        grads = jax.lax.psum(grads, AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        correct = logits.argmax(-1) == targets.argmax(-1)
+        metrics = {
+            "loss": jax.lax.psum(loss, AXIS),
+            "accuracy": jax.lax.pmean(correct.mean(), AXIS),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "gradient_norm": optax.global_norm(grads),
+            "update_norm": optax.global_norm(updates),
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            ema=update_ema(state.ema, params, batch_stats, state.step, ema_decay),
+            opt_state=opt_state,
+        )
+        return new_state, metrics
+
+    return train_step
+
+
+def update_ema(
+    ema: Any, params: Any, batch_stats: Any, step: jax.Array, decay: float
+) -> Any:
+    """Moves the average towards the new values; {} stays {}.
+
+    The decay rises with the step, min(decay, (1 + step) / (10 + step)), so that early
+    averages do not remember the initial weights (as TensorFlow's `num_updates` does).
+    """
+    if not ema:
+        return ema
+    new = {"params": params, "batch_stats": batch_stats}
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(new, ema, 1.0 - decay)
+
+
+def make_run_steps(
+    train_step: Callable, lookup: Callable[[Any, Any], Batch]
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns `run_steps(state, resident, inputs) -> (state, metrics [steps])`.
+
+    inputs have a leading [steps] axis; `lookup(resident, input)` makes a batch of one
+    of them. A single step is no loop: on a CPU, XLA runs a loop's body about ten times
+    slower.
+    """
+
+    def run_steps(state, resident, inputs):
+        def body(state, step_inputs):
+            return train_step(state, lookup(resident, step_inputs))
+
+        if len(jax.tree.leaves(inputs)[0]) > 1:
+            return jax.lax.scan(body, state, inputs)
+        state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
+        return state, jax.tree.map(lambda x: x[None], metrics)
+
+    return run_steps
+
+
+def make_predict(
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Returns `predict(variables, images) -> probabilities float32 [b, classes]`.
+
+    images are float32 [b, H, W, C] in [0, 1]; the one way from a face to probabilities,
+    for validation, evaluation and export.
+    """
+
+    def predict(variables, images):
+        images = preprocess.normalize(images, mean, std)
+        return jax.nn.softmax(model.apply(variables, images, train=False))
+
+    return predict
+
+
+def make_eval_step(
+    predict: Callable[[Any, jax.Array], jax.Array],
+    views: Callable[[jax.Array], jax.Array] = lambda images: images[None],
+) -> Callable[[Any, Batch], tuple[Metrics, jax.Array]]:
+    """Returns `eval_step(variables, batch) -> (metrics, probabilities [b, classes])`.
+
+    Args:
+      predict: from `make_predict`.
+      views: images [b, H, W, C] -> [views, b, H, W, C]; probabilities are averaged.
+
+    batch holds image uint8 [b, H, W, C], label int32 [b] and mask bool [b]; metrics are
+    sums over all devices' examples whose mask is true.
+    """
+
+    def eval_step(variables, batch):
+        images = views(preprocess.to_unit(batch["image"]))
+        flat = images.reshape(-1, *images.shape[2:])
+        probabilities = predict(variables, flat)
+        probabilities = probabilities.reshape(*images.shape[:2], -1).mean(0)
+        true = jnp.take_along_axis(probabilities, batch["label"][:, None], axis=-1)
+        metrics = Metrics.gather_from_model_output(
+            axis_name=AXIS,
+            losses=-jnp.log(jnp.maximum(true[:, 0], 1e-12)),
+            probabilities=probabilities,
+            labels=batch["label"],
+            mask=batch["mask"],
+        )
+        return metrics, probabilities
+
+    return eval_step

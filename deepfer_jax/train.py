@@ -1,0 +1,304 @@
+"""Training, from a configuration to a checkpointed network: the whole story.
+
+    result = train_and_evaluate(config, "runs/quickstart")
+
+The order of operations: open the data -> build network, optimiser and state -> restore
+the newest whole checkpoint -> for every epoch: train, validate, write numbers, save ->
+report the best epoch. A run that is started again goes on where its newest checkpoint
+stands, with the same batches and keys, so that it ends with the same bits as one that
+was never stopped (same machine and program).
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import pathlib
+import signal
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from deepfer_jax import losses, optim, parallel
+from deepfer_jax.checkpoint import Checkpoints
+from deepfer_jax.data import datasets
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.pipeline import create_pipeline
+from deepfer_jax.errors import UserError
+from deepfer_jax.evaluate import create_eval_step, create_network, evaluate
+from deepfer_jax.metrics import summarize
+from deepfer_jax.progress import Progress
+from deepfer_jax.run import check_config, open_workdir
+from deepfer_jax.state import TrainState, create_state, eval_variables
+from deepfer_jax.steps import make_run_steps, make_train_step
+from deepfer_jax.writers import MetricWriter
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A signal asked the run to stop; its state is saved."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}")
+        self.signum = signum
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: str | os.PathLike
+) -> dict[str, Any]:
+    """Trains until `config.train.num_epochs`, from wherever the workdir stands.
+
+    Args:
+      config: as configs/default.py describes it.
+      workdir: of this run alone; made if it is not there.
+
+    Returns:
+      {step, epoch, accuracy, ...}: the metadata of the best checkpoint.
+
+    Raises:
+      UserError: a field, the data or the workdir does not fit.
+      Stopped: SIGTERM or SIGINT came; everything is saved.
+    """
+    check_config(config)
+    workdir = open_workdir(workdir, config)
+    train_data, validation_data = open_data(config)
+    steps_per_epoch = train_data.steps_per_epoch
+    num_steps = config.train.num_epochs * steps_per_epoch
+
+    model = create_network(config, bn_axis_name=parallel.AXIS)
+    schedule = optim.create_schedule(config.optimizer, steps_per_epoch, num_steps)
+    optimizer = optim.create_optimizer(config.optimizer, schedule)
+    state = create_state(
+        model,
+        optimizer,
+        train_data.image_shape,
+        config.seed,
+        ema=config.train.ema_decay > 0,
+    )
+    describe_parameters(state, workdir)
+    state = parallel.replicate(state)
+
+    checkpoints = Checkpoints(workdir / "checkpoints", writable=True)
+    newest = checkpoints.newest()
+    if newest is not None:
+        state = checkpoints.restore(newest, like=state)
+        _log.info("resuming after step %d of %d", newest, num_steps)
+    if (newest or 0) < num_steps:
+        class_weights = losses.class_weights_from_counts(
+            train_data.label_counts, config.loss.class_weights
+        )
+        train_step = make_train_step(config, model, optimizer, schedule, class_weights)
+        run_steps = parallel.pmap_train(make_run_steps(train_step, train_data.lookup))
+        trainer = Trainer(config, workdir, checkpoints, steps_per_epoch)
+        trainer.run(run_steps, state, train_data, validation_data)
+    best = {"step": checkpoints.best()} | checkpoints.metadata(checkpoints.best())
+    _log.info(
+        "run complete: %d epochs; best is epoch %d with %.2f %% on %s",
+        config.train.num_epochs,
+        best["epoch"],
+        100 * best["accuracy"],
+        config.dataset.validation_split,
+    )
+    return best
+
+
+def open_data(config: ConfigDict):
+    """Returns the pipelines of the training and the validation split."""
+    dataset = config.dataset
+    builder = datasets.load_builder(dataset.name, dataset.data_dir)
+    return tuple(
+        create_pipeline(
+            dataset.pipeline,
+            builder,
+            split,
+            config.train.batch_size,
+            config.seed,
+            dataset.shuffle_buffer,
+        )
+        for split in (dataset.train_split, dataset.validation_split)
+    )
+
+
+def describe_parameters(state: TrainState, workdir: pathlib.Path) -> None:
+    """Writes WORKDIR/parameters.txt and logs the total."""
+    overview = parameter_overview.get_parameter_overview(state.params)
+    (workdir / "parameters.txt").write_text(overview + "\n")
+    total = parameter_overview.count_parameters(state.params)
+    _log.info("%s parameters (%s)", f"{total:,}", workdir / "parameters.txt")
+
+
+class Trainer:
+    """The loop over epochs, with what it writes and when it stops.
+
+    Args:
+      config: of the run.
+      workdir: where metrics and traces go.
+      checkpoints: writable.
+      steps_per_epoch: of the training data.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: pathlib.Path,
+        checkpoints: Checkpoints,
+        steps_per_epoch: int,
+    ):
+        self.config, self.workdir = config, workdir
+        self.checkpoints = checkpoints
+        self.steps_per_epoch = steps_per_epoch
+        self.num_steps = config.train.num_epochs * steps_per_epoch
+        self.eval_step = create_eval_step(config)
+        self.signum = None
+
+    def run(self, run_steps, state: TrainState, train_data, validation_data) -> None:
+        """Trains from the state's step to the end of the last epoch."""
+        self.image_shape = train_data.image_shape
+        step = int(state.step)
+        with (
+            MetricWriter(self.workdir, step) as self.writer,
+            Progress(self.num_steps, step) as self.progress,
+            self._signals(),
+            _Trace(self.config.train.profile_steps, self.workdir) as self.trace,
+        ):
+            while step < self.num_steps:
+                state = self._epoch(run_steps, state, step, train_data)
+                step = int(state.step)
+                self._validate_and_save(state, step, validation_data)
+
+    def _epoch(self, run_steps, state, step: int, train_data) -> TrainState:
+        """From `step` to the end of its epoch."""
+        train = self.config.train
+        epoch, first = divmod(step, self.steps_per_epoch)
+        steps_per_call = train.steps_per_call or (
+            1 if jax.default_backend() == "cpu" else 20
+        )
+        self.progress.pause()
+        pending = []
+        for resident, inputs in train_data.epoch(epoch, first, steps_per_call):
+            self.trace.before(step)
+            state, metrics = run_steps(state, resident, inputs)
+            pending.append(metrics)
+            before, step = step, step + len(metrics["loss"])
+
+            def passes(every, before=before, step=step):
+                return every > 0 and before // every != step // every
+
+            ends = step % self.steps_per_epoch == 0
+            save = passes(train.checkpoint_every_steps) or self.signum is not None
+            if passes(train.log_every_steps) or save or ends:
+                self._write(pending, step, epoch)
+                pending = []
+            if save and not ends:
+                self._save(state, epoch, accuracy=None)
+            if self.signum is not None and not ends:
+                raise Stopped(self.signum, step)
+        return state
+
+    def _write(
+        self, pending: list[dict[str, jax.Array]], step: int, epoch: int
+    ) -> None:
+        """Averages the metrics of the steps since the last line, and shows them."""
+        fetched = jax.device_get(pending)
+        steps = {
+            name: np.concatenate([m[name] for m in fetched]) for name in fetched[0]
+        }
+        num = len(steps["loss"])
+        finite = np.isfinite(steps["loss"]) & np.isfinite(steps["gradient_norm"])
+        if not finite.all():
+            bad = step - num + 1 + int(np.argmin(finite))
+            raise UserError(
+                f"the loss or its gradient is not finite at step {bad} (epoch "
+                f"{epoch + 1}): lower config.optimizer.learning_rate, or clip gradients "
+                f"with config.optimizer.clip_norm; the newest checkpoint is of step "
+                f"{self.checkpoints.newest() or 0}"
+            )
+        means = {name: float(x.mean(dtype=np.float64)) for name, x in steps.items()}
+        self.progress.update(
+            step,
+            num * self.config.train.batch_size,
+            means,
+            f"{epoch + 1}/{self.config.train.num_epochs}",
+        )
+        self.train_means = means
+        speed = {"faces_per_second": self.progress.faces_per_second}
+        self.writer.write(step, "train", means | speed)
+
+    def _save(self, state: TrainState, epoch: int, accuracy: float | None) -> None:
+        """epoch counts finished ones; accuracy is the validation split's, if measured."""
+        shape = list(self.image_shape)
+        metadata = {"epoch": epoch, "accuracy": accuracy, "image_shape": shape}
+        self.checkpoints.save(state, metadata)
+
+    def _validate_and_save(self, state: TrainState, step: int, validation_data) -> None:
+        metrics, _ = evaluate(
+            self.eval_step,
+            eval_variables(state),
+            validation_data,
+            self.config.evaluation.batch_size,
+        )
+        result = summarize(metrics, EMOTIONS)
+        scalars = ("accuracy", "macro_f1", "nll", "ece")
+        self.writer.write(step, "validation", {k: result[k] for k in scalars})
+        epoch = step // self.steps_per_epoch
+        if not math.isfinite(result["nll"]):
+            raise UserError(f"the validation loss is not finite after step {step}")
+        self._save(state, epoch, result["accuracy"])
+        self.progress.line(
+            f"epoch {epoch}/{self.config.train.num_epochs}  "
+            f"loss {self.train_means['loss']:.3f}  "
+            f"accuracy {self.train_means['accuracy']:.1%}  "
+            f"validation {result['accuracy']:.2%}  "
+            f"{self.progress.faces_per_second:,.0f} faces/s  "
+            f"{self.progress.time_left()} left"
+        )
+        if self.signum is not None and step < self.num_steps:
+            raise Stopped(self.signum, step)
+
+    @contextlib.contextmanager
+    def _signals(self):
+        """SIGTERM and SIGINT are noted, and obeyed after the running steps."""
+
+        def note(signum, _):
+            self.signum = signum
+
+        old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for signum, handler in old.items():
+                signal.signal(signum, handler)
+
+
+class _Trace:
+    """A jax.profiler trace of the chosen steps, in WORKDIR/profile."""
+
+    def __init__(self, steps: tuple[int, ...], workdir: pathlib.Path):
+        self._steps, self._folder = steps, str(workdir / "profile")
+        self._running = False
+
+    def before(self, step: int) -> None:
+        if not self._steps:
+            return
+        if self._running and step >= self._steps[1]:
+            self._stop()
+        elif not self._running and self._steps[0] <= step + 1 <= self._steps[1]:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self._running = False
+        _log.info("profiler trace of steps %s to %s: %s", *self._steps, self._folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._running:
+            self._stop()
