@@ -45,8 +45,32 @@ def get_config() -> ConfigDict:
     model.mean = (0.508,)
     model.std = (0.255,)
 
-    # Fields and meaning: deepfer_jax.augment.AugmentOptions. 0 turns an operation off.
-    config.augment = ConfigDict()
+    config.augment = augment = ConfigDict()
+    # Each operation acts within its strength, drawn for every face; 0 turns it off.
+    # Probability of mirroring left and right.
+    augment.flip = 0.0
+    # Largest angle, in degrees either way.
+    augment.rotation = 0.0
+    # Largest relative change of size: 0.1 for 0.9 to 1.1 times.
+    augment.scale = 0.0
+    # Largest shift, as a fraction of height and width.
+    augment.shift = 0.0
+    # Largest shear, as a fraction.
+    augment.shear = 0.0
+    # Pixels by which edges are padded before a crop of the old size.
+    augment.crop = 0
+    # Largest amount added to or taken from pixels in [0, 1].
+    augment.brightness = 0.0
+    # Largest relative change of contrast, and of the exponent of gamma.
+    augment.contrast = 0.0
+    augment.gamma = 0.0
+    # Probability of a Gaussian blur of sigma 0.4 to 1.2 pixels.
+    augment.blur = 0.0
+    # Probability of filling a rectangle with noise.
+    augment.erasing = 0.0
+    # Beta distributions of mixup and cutmix; both on: one of them by chance.
+    augment.mixup_alpha = 0.0
+    augment.cutmix_alpha = 0.0
 
     config.loss = loss = ConfigDict()
     loss.label_smoothing = 0.0

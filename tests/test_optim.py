@@ -94,9 +94,7 @@ def test_sgd_is_nesterov_with_coupled_decay(params):
 
 
 def test_clipping_is_by_the_global_norm(params):
-    config = optimizer_config(
-        name="sgd", weight_decay=0.0, momentum=0.0, clip_norm=1.0
-    )
+    config = optimizer_config(name="sgd", weight_decay=0.0, momentum=0.0, clip_norm=1.0)
     optimizer = optim.create_optimizer(config, lambda _: 1.0)
     grads = jax.tree.map(lambda x: 10 * x, params)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)

@@ -1,0 +1,278 @@
+"""FER2013 as a TFDS builder, from the csv file or the folders in which people have it.
+
+    builder = Fer2013(data_dir="data")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir="downloads"))
+
+In the manual folder stands fer2013.csv or icml_face_data.csv (columns emotion, pixels and
+Usage in any order), or the folders train/<emotion>/ and test/<emotion>/. The folder test/
+holds the official public and private test faces together: a file's name says which
+(PublicTest_..., PrivateTest_...).
+
+Goodfellow et al. 2013, "Challenges in Representation Learning" (arXiv:1307.0414).
+"""
+
+import csv
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.features import encode_png, face_features
+from deepfer_jax.errors import UserError
+
+SIZE = 48
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+SPLITS = {
+    "Training": "train",
+    "PublicTest": "public_test",
+    "PrivateTest": "private_test",
+}
+# The official number of faces of each class, in the order of EMOTIONS.
+OFFICIAL_COUNTS = {
+    "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "public_test": (467, 56, 496, 895, 653, 415, 607),
+    "private_test": (491, 55, 528, 879, 594, 416, 626),
+}
+_OTHER_SPELLINGS = {
+    "anger": "angry",
+    "fearful": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+WHERE_TO_GET = (
+    "FER2013 cannot be downloaded automatically: get fer2013.csv from the Kaggle "
+    "competition 'Challenges in Representation Learning: Facial Expression Recognition "
+    "Challenge' (or the folders of the Kaggle data set msambare/fer2013), and give the "
+    "folder it is in as --manual_dir"
+)
+
+
+class Face(NamedTuple):
+    """image: uint8 [48, 48]; label: a name of EMOTIONS; id: names the row or file."""
+
+    image: np.ndarray
+    label: str
+    id: str
+
+
+class Fer2013(tfds.core.GeneratorBasedBuilder):
+    """35,887 faces of 48x48 pixels, gray, of seven emotions."""
+
+    name = "fer2013"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = WHERE_TO_GET
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=face_features(SIZE),
+            supervised_keys=("image", "label"),
+            homepage="https://arxiv.org/abs/1307.0414",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        source = find_source(pathlib.Path(dl_manager.manual_dir))
+        return {
+            SPLITS[usage]: self._generate_examples(source, usage)
+            for usage in source.usages()
+        }
+
+    def _generate_examples(self, source, usage: str):
+        for index, face in enumerate(source.faces(usage)):
+            yield (
+                index,
+                {"image": encode_png(face.image), "label": face.label, "id": face.id},
+            )
+
+
+def find_source(folder: pathlib.Path) -> "CsvSource | FolderSource":
+    """Returns what there is to read in the manual folder.
+
+    Raises:
+      UserError: nothing; it says where to get the data and where to put it.
+    """
+    for name in CSV_NAMES:
+        if (folder / name).is_file():
+            return CsvSource(folder / name)
+    for images in (folder, folder / "images"):
+        if (images / "train").is_dir():
+            return FolderSource(images)
+    raise UserError(
+        f"{folder} holds neither {' nor '.join(CSV_NAMES)} nor a folder train/. "
+        + WHERE_TO_GET
+    )
+
+
+class CsvSource:
+    """The csv file, read row by row."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        csv.field_size_limit(sys.maxsize)
+
+    def usages(self) -> list[str]:
+        """Those that occur, in the order of SPLITS; every row's fields are checked."""
+        counts = {usage: np.zeros(len(EMOTIONS), int) for usage in SPLITS}
+        for _, emotion, _, usage in self._rows():
+            counts[usage][emotion] += 1
+        if not counts["Training"].any():
+            raise UserError(f"{self._path}: no row has the Usage 'Training'")
+        _check_classes(self._path, counts["Training"])
+        return [usage for usage in SPLITS if counts[usage].any()]
+
+    def faces(self, usage: str) -> Iterator[Face]:
+        index = 0
+        for line, emotion, pixels, row_usage in self._rows():
+            if row_usage == usage:
+                yield Face(
+                    _parse_pixels(pixels, f"{self._path}, line {line}"),
+                    EMOTIONS[emotion],
+                    f"{usage}_{index:05d}",
+                )
+                index += 1
+
+    def _rows(self) -> Iterator[tuple[int, int, str, str]]:
+        """Yields (line, emotion, pixels, usage)."""
+        with self._path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            if not header:
+                raise UserError(f"{self._path} is empty")
+            missing = {"emotion", "pixels", "usage"} - set(header)
+            if missing:
+                raise UserError(
+                    f"{self._path}, line 1: expected the columns emotion, pixels and "
+                    f"Usage, found {header[:5]}"
+                )
+            columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
+            empty = True
+            for row in reader:
+                if not row:
+                    continue
+                empty = False
+                where = f"{self._path}, line {reader.line_num}"
+                if len(row) != len(header):
+                    raise UserError(
+                        f"{where}: expected {len(header)} fields, found {len(row)}"
+                    )
+                emotion, pixels, usage = (row[i].strip() for i in columns)
+                if emotion not in ("0", "1", "2", "3", "4", "5", "6"):
+                    raise UserError(
+                        f"{where}: emotion: expected 0 to 6, found {emotion[:20]!r}"
+                    )
+                if usage not in SPLITS:
+                    raise UserError(
+                        f"{where}: Usage: expected one of {list(SPLITS)}, found "
+                        f"{usage[:20]!r}"
+                    )
+                yield reader.line_num, int(emotion), pixels, usage
+            if empty:
+                raise UserError(f"{self._path} has a header but no rows")
+
+
+def _parse_pixels(text: str, where: str) -> np.ndarray:
+    """Returns uint8 [48, 48] of 2,304 numbers separated by spaces."""
+    values = text.split()
+    if len(values) != SIZE * SIZE:
+        raise UserError(
+            f"{where}: pixels: expected {SIZE * SIZE} numbers, found {len(values)}"
+        )
+    try:
+        pixels = np.array(list(map(int, values)))
+    except ValueError:
+        bad = next(v for v in values if not v.lstrip("-").isdigit())
+        raise UserError(
+            f"{where}: pixels: expected whole numbers, found {bad[:20]!r}"
+        ) from None
+    if pixels.min() < 0 or pixels.max() > 255:
+        bad = pixels[(pixels < 0) | (pixels > 255)][0]
+        raise UserError(f"{where}: pixels: expected 0 to 255, found {bad}")
+    return pixels.astype(np.uint8).reshape(SIZE, SIZE)
+
+
+def _check_classes(where: pathlib.Path, counts: np.ndarray) -> None:
+    missing = [name for name, n in zip(EMOTIONS, counts, strict=True) if not n]
+    if missing:
+        raise UserError(f"{where}: no training face of {', '.join(missing)}")
+
+
+class FolderSource:
+    """train|test/<emotion>/<file>, one image a face."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+        self._files = {usage: [] for usage in SPLITS}
+        for split in ("train", "test"):
+            for class_folder in sorted((folder / split).glob("*/")):
+                emotion = _emotion_of(class_folder)
+                files = sorted(p for p in class_folder.iterdir() if p.is_file())
+                if not files:
+                    raise UserError(f"{class_folder} is empty")
+                for path in files:
+                    usage = "Training" if split == "train" else _usage_of(path)
+                    self._files[usage].append((path, emotion))
+        counts = np.zeros(len(EMOTIONS), int)
+        for _, emotion in self._files["Training"]:
+            counts[EMOTIONS.index(emotion)] += 1
+        _check_classes(folder / "train", counts)
+
+    def usages(self) -> list[str]:
+        """Those that occur, in the order of SPLITS."""
+        return [usage for usage in SPLITS if self._files[usage]]
+
+    def faces(self, usage: str) -> Iterator[Face]:
+        for path, emotion in self._files[usage]:
+            name = path.relative_to(self._folder).with_suffix("").as_posix()
+            yield Face(_read_image(path), emotion, name)
+
+
+def _emotion_of(folder: pathlib.Path) -> str:
+    name = folder.name.lower()
+    name = _OTHER_SPELLINGS.get(name, name)
+    if name not in EMOTIONS:
+        raise UserError(
+            f"{folder}: expected the name of an emotion, one of {', '.join(EMOTIONS)}"
+        )
+    return name
+
+
+def _usage_of(path: pathlib.Path) -> str:
+    for usage in ("PublicTest", "PrivateTest"):
+        if path.name.startswith(usage):
+            return usage
+    raise UserError(
+        f"{path}: test/ holds the public and the private test faces together, and this "
+        "file's name does not say which: expected PublicTest_... or PrivateTest_..."
+    )
+
+
+def _read_image(path: pathlib.Path) -> np.ndarray:
+    """Returns uint8 [48, 48]."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            rgb = np.asarray(image.convert("RGB"))
+            gray = np.asarray(image.convert("L"))
+            mode = image.mode
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: not a whole image ({error})") from None
+    if gray.shape != (SIZE, SIZE):
+        raise UserError(
+            f"{path}: expected {SIZE}x{SIZE} pixels, found "
+            f"{gray.shape[1]}x{gray.shape[0]}"
+        )
+    if mode not in ("L", "1", "P", "LA", "RGB", "RGBA"):
+        raise UserError(f"{path}: expected an 8-bit gray image, found mode {mode}")
+    if (rgb != gray[:, :, None]).any():
+        raise UserError(f"{path}: expected a gray image, found colours")
+    return gray

@@ -1,0 +1,137 @@
+"""Prepares a data set once, and says what is in it.
+
+    counts = prepare("fer2013", "downloads", "data", "tfrecord")
+
+Printed: progress, faces by split and class, whether those are the official numbers, and
+exact duplicates. If anything is wrong, nothing half-prepared stays behind.
+"""
+
+import collections
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from deepfer_jax.data import datasets
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS, find_source
+from deepfer_jax.errors import UserError
+
+
+def prepare(
+    dataset: str, manual_dir: str | None, data_dir: str, file_format: str
+) -> dict[str, np.ndarray]:
+    """Prepares and describes a data set; one that is there already is only described.
+
+    Args:
+      dataset: a name for `datasets.create_builder`.
+      manual_dir: folder of the files that the user got; not needed by synthetic_faces.
+      data_dir: where the prepared data goes.
+      file_format: "tfrecord" or "array_record".
+
+    Returns:
+      int [7], faces by class, for each split.
+
+    Raises:
+      UserError: the input is missing or wrong, or TensorFlow is missing for tfrecord.
+    """
+    builder = datasets.create_builder(dataset, data_dir, file_format)
+    if builder.data_path.exists():
+        builder = tfds.builder_from_directory(builder.data_path)
+        found = builder.info.file_format.value
+        if found != file_format:
+            raise UserError(
+                f"{builder.data_path} is prepared as {found}: give another --data_dir "
+                f"for {file_format}"
+            )
+        print(f"{dataset} is prepared already: {builder.data_path}")
+    else:
+        if file_format == "tfrecord" and not datasets.has_tensorflow():
+            raise UserError(
+                "tfrecord needs TensorFlow, which is not installed: use --file_format "
+                "array_record"
+            )
+        _download_and_prepare(builder, manual_dir)
+        print(f"{dataset} is prepared: {builder.data_path}")
+    splits = {
+        name: datasets.load_split(builder, name) for name in sorted(builder.info.splits)
+    }
+    counts = {
+        name: np.bincount(split["label"], minlength=len(EMOTIONS))
+        for name, split in splits.items()
+    }
+    print(format_counts(counts))
+    if builder.name == "fer2013":
+        print(compare_with_official(counts))
+    print(describe_duplicates(splits))
+    return counts
+
+
+def _download_and_prepare(builder, manual_dir: str | None) -> None:
+    config = tfds.download.DownloadConfig()
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        if manual_dir is None:
+            raise UserError(f"--manual_dir is missing. {builder.manual_instructions()}")
+        folder = pathlib.Path(manual_dir).expanduser().absolute()
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder. {builder.manual_instructions()}")
+        find_source(folder)
+        config = tfds.download.DownloadConfig(manual_dir=folder)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except Exception as error:
+        cause = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def format_counts(counts: dict[str, np.ndarray]) -> str:
+    """A table: a row a split, a column a class."""
+    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*EMOTIONS, "all"))]
+    lines += [
+        f"{split:<14}" + "".join(f"{n:>10,}" for n in (*row, row.sum()))
+        for split, row in counts.items()
+    ]
+    return "\n".join(lines)
+
+
+def compare_with_official(counts: dict[str, np.ndarray]) -> str:
+    """Says which splits have FER2013's official numbers of faces."""
+    lines = []
+    for split, official in OFFICIAL_COUNTS.items():
+        if split not in counts:
+            lines.append(f"{split}: not in these files")
+        elif tuple(counts[split]) == official:
+            lines.append(f"{split}: the official numbers")
+        else:
+            differences = ", ".join(
+                f"{name} {found - expected:+,}"
+                for name, found, expected in zip(
+                    EMOTIONS, counts[split], official, strict=True
+                )
+                if found != expected
+            )
+            lines.append(f"warning: {split}: not the official numbers: {differences}")
+    return "\n".join(lines)
+
+
+def describe_duplicates(splits: dict[str, dict[str, Any]]) -> str:
+    """Counts faces whose pixels are the same, within and across splits."""
+    groups = collections.defaultdict(list)
+    for name, split in splits.items():
+        for image, label in zip(split["image"], split["label"], strict=True):
+            digest = hashlib.sha256(image.tobytes()).digest()
+            groups[digest].append((name, int(label)))
+    groups = [group for group in groups.values() if len(group) > 1]
+    faces = sum(map(len, groups))
+    across = sum(len({name for name, _ in group}) > 1 for group in groups)
+    conflicting = sum(len({label for _, label in group}) > 1 for group in groups)
+    return (
+        f"exact duplicates: {len(groups):,} groups of {faces:,} faces, {across:,} groups "
+        f"across splits, {conflicting:,} with conflicting labels"
+    )

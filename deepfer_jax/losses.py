@@ -1,0 +1,67 @@
+"""Cross entropy with soft targets, label smoothing and class weights.
+
+    targets = smooth_labels(one_hot, 0.1)
+    losses = cross_entropy(logits, targets)                     # [batch]
+    loss = (weights * losses).sum() / weights.sum()
+
+With hard labels and weights = class_weights[label] this mean is that of PyTorch's
+`cross_entropy(weight=..., reduction="mean")`; with soft targets an example weighs
+`targets @ class_weights`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+def smooth_labels(targets: jax.Array, smoothing: float) -> jax.Array:
+    """Gives `smoothing` of the mass to all classes alike (arXiv:1512.00567).
+
+    Args:
+      targets: float [batch, classes], rows that sum to 1.
+      smoothing: in [0, 1].
+    """
+    return optax.smooth_labels(targets, smoothing)
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Returns -sum(targets * log softmax(logits)), float32 [batch].
+
+    Args:
+      logits: [batch, classes].
+      targets: float [batch, classes], rows that sum to 1.
+    """
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def class_weights_from_counts(counts: np.ndarray, kind: str) -> jax.Array | None:
+    """Weights by which rare classes count more.
+
+    Args:
+      counts: int [classes], examples of each class.
+      kind: "none"; "balanced", n / (classes * count) as in scikit-learn; or
+        "sqrt_balanced", its square root.
+
+    Returns:
+      float32 [classes], or None for "none".
+
+    Raises:
+      ValueError: unknown kind, or a class without an example.
+    """
+    if kind == "none":
+        return None
+    if kind not in ("balanced", "sqrt_balanced"):
+        raise ValueError(
+            "class_weights: expected 'none', 'balanced' or 'sqrt_balanced', found "
+            f"{kind!r}"
+        )
+    counts = np.asarray(counts, np.float64)
+    if not counts.all():
+        raise ValueError(
+            f"class_weights={kind!r}: class {int(np.argmin(counts))} has no example"
+        )
+    weights = counts.sum() / (len(counts) * counts)
+    if kind == "sqrt_balanced":
+        weights = np.sqrt(weights)
+    return jnp.asarray(weights, jnp.float32)

@@ -1,0 +1,68 @@
+"""Which module may import what, by their syntax trees (the layout's law)."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "deepfer_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def imports(path, top_level_only=False):
+    """Full names that a file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top(name):
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_law(path):
+    name = module_name(path)
+    names = list(imports(path))
+    ours = [x for x in names if top(x) == "deepfer_jax"]
+    if name.startswith("deepfer_jax.models"):
+        assert all(x.startswith("deepfer_jax.models") for x in ours)
+    if path.stem in ("losses", "augment", "parallel", "metrics", "inference"):
+        assert not ours
+    if path.stem != "checkpoint":
+        assert "orbax" not in map(top, names)
+    if path.stem == "inference":
+        allowed = {"jax", "numpy"} | sys.stdlib_module_names
+        assert set(map(top, names)) <= allowed
+    assert not {"scripts", "configs", "tests"} & set(map(top, names))
+    assert not any(top(x) == "tensorflow" for x in imports(path, top_level_only=True))
+    if "tensorflow" in map(top, names):
+        assert path.parent.name == "data" or path.stem == "writers"
+
+
+def test_every_rule_has_files_to_judge():
+    stems = {path.stem for path in FILES}
+    assert stems >= {"checkpoint", "inference", "losses", "augment", "parallel"}
+
+
+def test_importing_everything_needs_no_tensorflow(run_python):
+    names = [
+        module_name(path).removesuffix(".__init__")
+        for path in FILES
+        if path.stem != "__main__"
+    ]
+    run_python(
+        "-c",
+        "import sys; sys.modules['tensorflow'] = None\n"
+        f"import importlib\nfor name in {names!r}: importlib.import_module(name)",
+    )

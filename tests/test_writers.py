@@ -1,0 +1,50 @@
+"""writers: metrics.jsonl holds each step once, also after a resume or a cut-off line."""
+
+import json
+import sys
+
+import pytest
+
+from deepfer_jax.writers import MetricWriter, read_metrics
+
+
+def steps_of(folder):
+    return [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_lines_after_the_restored_step_are_dropped(tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        for step in (10, 20, 30):
+            writer.write(step, "train", {"loss": step / 10})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "train/lo')
+    with MetricWriter(tmp_path, 20) as writer:
+        writer.write(30, "train", {"loss": 9.0})
+    assert steps_of(tmp_path) == [10, 20, 30]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1]) == {"step": 30, "train/loss": 9.0}
+
+
+def test_tensorboard_gets_the_scalars(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.write(5, "train", {"loss": 0.25})
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    values = {
+        value.tag: (event.step, float(tf.make_ndarray(value.tensor)))
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert values["train/loss"] == (5, 0.25)
+
+
+def test_works_without_tensorflow(tmp_path, run_python):
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from deepfer_jax.writers import MetricWriter\n"
+        f"with MetricWriter({str(tmp_path)!r}, 0) as w: w.write(1, 'train', {{'loss': 2}})"
+    )
+    run_python("-c", code)
+    assert steps_of(tmp_path) == [1]
+    assert "tensorflow" not in [p.name for p in tmp_path.iterdir()]
+    assert sys.modules.get("tensorflow", 0) is not None
