@@ -4,4 +4,11 @@ from configs import default
 
 
 def get_config():
-    return default.get_config()
+    config = default.get_config()
+    config.dataset.name = "synthetic_faces"
+    config.augment.flip = 0.5
+    config.augment.shift = 0.05
+    config.augment.rotation = 5.0
+    config.optimizer.learning_rate = 4e-3
+    config.train.num_epochs = 10
+    return config

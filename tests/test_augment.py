@@ -1,0 +1,192 @@
+"""augment: jit equals eager, vmap equals a loop, ranges, and independent references."""
+
+import dataclasses
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from deepfer_jax import augment
+from deepfer_jax.augment import AugmentOptions
+
+STRENGTHS = {
+    "flip": 0.5,
+    "rotation": 15.0,
+    "scale": 0.15,
+    "shift": 0.1,
+    "shear": 0.1,
+    "crop": 4,
+    "brightness": 0.3,
+    "contrast": 0.4,
+    "gamma": 0.3,
+    "blur": 0.5,
+    "erasing": 0.5,
+}
+CASES = [AugmentOptions(**{name: x}) for name, x in STRENGTHS.items()]
+CASES.append(AugmentOptions(**STRENGTHS))
+
+
+def case_name(options):
+    on = [f.name for f in dataclasses.fields(options) if getattr(options, f.name)]
+    return on[0] if len(on) == 1 else "all"
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    smooth = scipy.ndimage.gaussian_filter(rng.random((6, 24, 24, 1)), (0, 2, 2, 0))
+    low, high = smooth.min(), smooth.max()
+    return jnp.asarray((smooth - low) / (high - low), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return jax.random.split(jax.random.key(1), 6)
+
+
+@pytest.mark.parametrize("options", CASES, ids=case_name)
+def test_every_operation(images, keys, options):
+    batch = jax.jit(augment.augment_batch, static_argnums=2)(keys, images, options)
+    loop = jnp.stack(
+        [augment.augment(k, x, options) for k, x in zip(keys, images, strict=True)]
+    )
+    np.testing.assert_allclose(batch, loop, atol=2e-5)
+    assert batch.dtype == images.dtype
+    assert batch.shape == images.shape
+    assert 0 <= batch.min()
+    assert batch.max() <= 1
+    assert np.abs(batch - images).max() > 0.01
+    others = jax.random.split(jax.random.key(2), 6)
+    assert np.abs(batch - augment.augment_batch(others, images, options)).max() > 0.01
+
+
+def test_all_off_is_the_identity(images, keys):
+    out = augment.augment_batch(keys, images, AugmentOptions())
+    assert out is images or (np.asarray(out) == np.asarray(images)).all()
+
+
+def test_colour_images_are_treated_alike_in_every_channel(images, keys):
+    colour = jnp.repeat(images, 3, axis=-1)
+    options = AugmentOptions(**(STRENGTHS | {"erasing": 0.0}))
+    out = augment.augment_batch(keys, colour, options)
+    gray = augment.augment_batch(keys, images, options)
+    np.testing.assert_allclose(out, jnp.repeat(gray, 3, axis=-1), atol=1e-6)
+
+
+def test_flip_mirrors_about_half(images):
+    keys = jax.random.split(jax.random.key(3), 400)
+    out = jax.vmap(lambda k: augment.random_flip(k, images[0], 0.5))(keys)
+    same = (np.asarray(out) == np.asarray(images[0])).all((1, 2, 3))
+    mirrored = (np.asarray(out) == np.asarray(images[0, :, ::-1])).all((1, 2, 3))
+    assert (same | mirrored).all()
+    assert 160 < mirrored.sum() < 240
+
+
+@pytest.mark.parametrize("reference", ["scipy", "dm_pix"])
+def test_affine_equals_a_reference(images, reference):
+    image = np.asarray(images[0])
+    matrix = np.array([[0.9, 0.2], [-0.15, 1.1]], np.float32)
+    centre = (np.array(image.shape[:2]) - 1) / 2
+    offset = np.array([1.5, -2.25])
+    full = centre + offset - matrix @ centre
+    if reference == "scipy":
+        expected = scipy.ndimage.affine_transform(
+            image[:, :, 0], matrix, full, order=1, mode="nearest"
+        )
+    else:
+        in_three = np.eye(3, dtype=np.float32)
+        in_three[:2, :2] = matrix
+        expected = pix.affine_transform(
+            images[0], in_three, offset=np.r_[full, 0.0], order=1, mode="nearest"
+        )[:, :, 0]
+    ours = augment.affine(images[0], jnp.asarray(matrix), jnp.asarray(offset))
+    np.testing.assert_allclose(ours[:, :, 0], expected, atol=2e-5)
+
+
+def test_affine_directions(images):
+    # A positive rotation of 90 degrees about the centre; a shift by whole pixels.
+    rotate = jnp.array([[0.0, -1.0], [1.0, 0.0]])
+    turned = augment.affine(images[0], rotate, jnp.zeros(2))
+    np.testing.assert_allclose(turned, np.rot90(images[0], 1), atol=1e-5)
+    shifted = augment.affine(images[0], jnp.eye(2), jnp.array([3.0, 0.0]))
+    np.testing.assert_allclose(shifted[:-3], images[0, 3:], atol=1e-6)
+
+
+def test_blur_equals_dm_pix_away_from_the_edges(images):
+    ours = augment.gaussian_blur(images[0], 1.1)
+    theirs = pix.gaussian_blur(images[0], 1.1, 7)
+    np.testing.assert_allclose(ours[4:-4, 4:-4], theirs[4:-4, 4:-4], atol=1e-6)
+    flat = augment.gaussian_blur(jnp.full((9, 9, 1), 0.5), 1.0)
+    np.testing.assert_allclose(flat, 0.5, rtol=1e-6)
+
+
+def test_erasing_fills_a_rectangle_of_the_stated_area():
+    image = jnp.full((48, 48, 1), 2.0)  # outside the noise's range
+    keys = jax.random.split(jax.random.key(4), 300)
+    out = np.asarray(jax.vmap(lambda k: augment.random_erasing(k, image, 1.0))(keys))
+    areas = (out != 2).mean((1, 2, 3))
+    assert 0.015 < areas.min() < 0.05
+    assert 0.15 < areas.max() < 0.22
+    for changed in (out != 2)[:20, :, :, 0]:
+        rows, columns = changed.any(1), changed.any(0)
+        assert changed.sum() == rows.sum() * columns.sum()
+    applied = jax.vmap(lambda k: augment.random_erasing(k, image, 0.25))(keys)
+    assert 45 < (np.asarray(applied) != 2).any((1, 2, 3)).sum() < 105
+
+
+def test_crop_is_a_window_of_the_padded_image():
+    image = jnp.arange(36.0).reshape(6, 6, 1) / 36
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), "edge")
+    windows = [padded[y : y + 6, x : x + 6] for y in range(5) for x in range(5)]
+    seen = set()
+    for key in jax.random.split(jax.random.key(5), 60):
+        out = np.asarray(augment.random_crop(key, image, 2))
+        seen.add(next(i for i, w in enumerate(windows) if (w == out).all()))
+    assert len(seen) > 15
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = jnp.arange(8.0)[:, None, None, None] * jnp.ones((8, 20, 20, 1))
+    return images, jnp.eye(8)[:, :7].at[7, 0].set(1.0)
+
+
+def test_mixup_blends_images_and_targets_by_one_weight(batch):
+    images, targets = batch
+    mixed, soft = augment.mixup(jax.random.key(0), images, targets, 1.0)
+    weight = float(soft[1, 1])
+    assert 0.01 < weight < 0.99
+    np.testing.assert_allclose(mixed[1], weight * 1 + (1 - weight) * 0, rtol=1e-5)
+    np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(soft[1, 0], 1 - weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cutmix_weight_is_the_pasted_area(batch, seed):
+    images, targets = batch
+    mixed, soft = augment.cutmix(jax.random.key(seed), images, targets, 1.0)
+    kept = (np.asarray(mixed) == np.asarray(images)).mean((1, 2, 3))
+    np.testing.assert_allclose(soft[1, 1], kept[1], atol=1e-6)
+    np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
+
+
+def test_both_on_chooses_one(batch):
+    images, targets = batch
+    options = AugmentOptions(mixup_alpha=1.0, cutmix_alpha=1.0)
+    kinds = set()
+    for seed in range(12):
+        mixed, _ = augment.mix_batch(jax.random.key(seed), images, targets, options)
+        whole = np.asarray(mixed) == np.round(np.asarray(mixed))
+        kinds.add("cutmix" if whole.all() else "mixup")
+    assert kinds == {"mixup", "cutmix"}
+
+
+@pytest.mark.parametrize("field", ["flip", "rotation", "crop", "mixup_alpha"])
+def test_values_outside_the_range_are_refused(field):
+    with pytest.raises(ValueError, match=rf"augment.{field}: expected .* found -1"):
+        AugmentOptions(**{field: -1})
+    with pytest.raises(ValueError, match=r"augment.flip: .* at most 1.0, found 1.5"):
+        AugmentOptions(flip=1.5)
