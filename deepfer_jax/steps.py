@@ -97,8 +97,8 @@ def make_train_step(
             "loss": jax.lax.psum(loss, AXIS),
             "accuracy": jax.lax.pmean(correct.mean(), AXIS),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-            "gradient_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
+            "gradient_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
         }
         new_state = TrainState(
             step=state.step + 1,

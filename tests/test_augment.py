@@ -107,10 +107,10 @@ def test_affine_equals_a_reference(images, reference):
 
 
 def test_affine_directions(images):
-    # A positive rotation of 90 degrees about the centre; a shift by whole pixels.
+    # A quarter turn clockwise about the centre; a shift by whole pixels.
     rotate = jnp.array([[0.0, -1.0], [1.0, 0.0]])
     turned = augment.affine(images[0], rotate, jnp.zeros(2))
-    np.testing.assert_allclose(turned, np.rot90(images[0], 1), atol=1e-5)
+    np.testing.assert_allclose(turned, np.rot90(images[0], -1), atol=1e-5)
     shifted = augment.affine(images[0], jnp.eye(2), jnp.array([3.0, 0.0]))
     np.testing.assert_allclose(shifted[:-3], images[0, 3:], atol=1e-6)
 

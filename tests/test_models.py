@@ -1,5 +1,7 @@
 """models: parameters and FLOPs by a table, torchvision's counts, modes and precision."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,13 +82,14 @@ def tiny():
 
 def test_training_moves_statistics_and_evaluation_does_not(tiny):
     model, variables, images = tiny
-    apply = lambda train: model.apply(  # noqa: E731
-        variables,
-        images,
-        train=train,
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(0)},
-    )
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def apply(train):
+        rngs = {"dropout": jax.random.key(0)}
+        return model.apply(
+            variables, images, train=train, mutable=["batch_stats"], rngs=rngs
+        )
+
     logits, changed = apply(False)
     assert logits.shape == (4, 7)
     jax.tree.map(
@@ -99,8 +102,9 @@ def test_training_moves_statistics_and_evaluation_does_not(tiny):
 
 def test_each_face_is_read_by_itself_in_evaluation(tiny):
     model, variables, images = tiny
-    whole = model.apply(variables, images)
-    alone = jnp.concatenate([model.apply(variables, x[None]) for x in images])
+    apply = jax.jit(model.apply)
+    alone = jnp.concatenate([apply(variables, x[None]) for x in images])
+    whole = apply(variables, images)
     np.testing.assert_allclose(whole, alone, atol=1e-5)
 
 
@@ -108,15 +112,16 @@ def test_batch_statistics_are_those_of_all_devices(tiny):
     _, variables, images = tiny
     plain = create_model("tiny")
     synced = create_model("tiny", bn_axis_name="batch")
-    expected, _ = plain.apply(variables, images, train=True, mutable=["batch_stats"])
 
-    def per_device(x):
-        return synced.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+    def train_with(model, x):
+        return model.apply(variables, x, train=True, mutable=["batch_stats"])[0]
 
-    split = jax.vmap(per_device, axis_name="batch")(images.reshape(2, 2, 48, 48, 1))
+    expected = jax.jit(lambda x: train_with(plain, x))(images)
+    per_device = jax.vmap(lambda x: train_with(synced, x), axis_name="batch")
+    split = jax.jit(per_device)(images.reshape(2, 2, 48, 48, 1))
     np.testing.assert_allclose(split.reshape(4, 7), expected, atol=1e-4)
     # The axis is not needed to evaluate or to create the network.
-    synced.apply(variables, images)
+    jax.eval_shape(synced.apply, variables, images)
     shapes_of(synced)
 
 
@@ -126,7 +131,8 @@ def test_bfloat16_is_close_and_keeps_float32_parameters(name):
     exact, low = create_model(name), create_model(name, dtype=jnp.bfloat16)
     variables = jax.jit(low.init)(jax.random.key(0), images)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    expected, logits = exact.apply(variables, images), low.apply(variables, images)
+    expected = jax.jit(exact.apply)(variables, images)
+    logits = jax.jit(low.apply)(variables, images)
     assert logits.dtype == jnp.float32
     scale = float(jnp.abs(expected).max())
     assert float(jnp.abs(logits - expected).max()) < 0.05 * max(scale, 1.0)

@@ -3,16 +3,14 @@
     rng = np.random.default_rng(0)
     person, pose = sample_person(rng), sample_pose(rng)
     canvas = Canvas(pose, background=0.5)
-    draw_head(canvas, person, {12: 1.0, 25: 0.8})      # a smile with parted lips
-    image = canvas.reduced()                           # float [48, 48], 0 to 1
+    draw_head(canvas, person, ActionUnits({12: 1.0, 25: 0.8}))   # a smile with parted lips
+    image = canvas.reduced()                                     # float [48, 48], 0 to 1
 
 Coordinates are the face's own: x to the image's right, y down, the origin between the
 eyes and the nose's tip, and about one unit from there to the side of the head and to the
 chin. Tones are 0 (black) to 1 (white). Polygons are drawn four times too large and
 averaged down; what is soft (light, cheeks, eye sockets) is in `face_light.py`.
 """
-
-import collections
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -72,8 +70,7 @@ class Canvas:
 
 
 def draw_head(canvas: Canvas, person: Person, units: ActionUnits) -> None:
-    """Draws the whole head, from back to front. A unit that is not given is 0."""
-    units = collections.defaultdict(float, units)
+    """Draws the whole head, from back to front."""
     _draw_behind(canvas, person)
     _draw_skull(canvas, person, units)
     if person.beard:
@@ -199,15 +196,16 @@ def _mouth_curves(person: Person, units: ActionUnits):
         1 + 0.3 * units[12] + 0.32 * units[20] - 0.22 * rounded - 0.08 * units[24]
     )
     lift = -0.15 * units[12] + 0.13 * units[15] + 0.03 * units[20] - 0.02 * units[10]
+    lift += 0.09 * rounded
     sag = 0.02 * units[12] + 0.03 * rounded - 0.03 * units[17]
     line = person.mouth_height + sag + (lift - sag) * np.abs(_ACROSS) ** 1.8
     # The wider the exponent, the rounder: a square bared mouth keeps its height.
     square = min(units[22] + 0.6 * units[20], 1)
-    bow = (1 - _ACROSS**2) ** (0.62 - 0.34 * square)
+    bow = (1 - _ACROSS**2) ** (0.6 - 0.32 * square - 0.12 * min(rounded, 1))
     upper = line - bow * (0.055 * units[25] + 0.05 * units[10] * units[25])
-    drop = 0.05 * units[25] + 0.06 * units[12] * units[25] + 0.11 * units[26]
+    drop = units[25] * (0.06 + 0.06 * units[12]) + 0.11 * units[26]
     lower = line + bow * (drop + 0.2 * units[27] + 0.03 * units[22])
-    upper = upper - bow * 0.06 * rounded
+    upper = upper - bow * 0.09 * rounded
     thick = person.lips * (1 - 0.6 * min(units[24], 1.2)) * (1 - 0.25 * units[12])
     cupid = 1 - 0.3 * np.exp(-((_ACROSS / 0.18) ** 2))
     raise_ = 0.06 * units[10] * np.exp(-(((np.abs(_ACROSS) - 0.4) / 0.3) ** 2))
@@ -237,7 +235,7 @@ def _draw_mouth(canvas: Canvas, person: Person, units: ActionUnits) -> None:
         if units[27] < 0.3:
             inner = np.abs(_ACROSS) < 0.9
             gap = lower - upper
-            high = 0.5 if units[22] > 0.3 else 0.62
+            high = 0.45 if units[20] + units[22] > 0.3 else 0.62
             teeth = upper + np.minimum(0.11, high * gap)
             tx, top, teeth = x[inner], upper[inner], teeth[inner]
             canvas.fill(
@@ -325,7 +323,7 @@ def _draw_hair(canvas: Canvas, person: Person) -> None:
     if person.hair_style == "fringe":
         low = low + 0.22 * np.maximum(1 - across**4, 0)
     elif person.hair_style in ("parted", "long"):
-        low = low + 0.2 * np.abs(across - 0.35) - 0.04
+        low = low + 0.2 * np.abs(across - person.part) - 0.06
     under = (person.width - 0.03) * across
     canvas.fill(np.concatenate([x, under]), np.concatenate([y, low]), tone, depth=0)
     shine = slice(3, 11)
@@ -337,8 +335,9 @@ def _draw_hair(canvas: Canvas, person: Person) -> None:
 
 def _draw_glasses(canvas: Canvas, person: Person) -> None:
     t = np.linspace(0, 2 * np.pi, 17)
+    frame = 0.45 * person.iris
     for side in _SIDES:
         x = side * (person.eye_gap + 0.01) + 0.25 * np.cos(t)
-        canvas.stroke(x, EYE_Y + 0.03 + 0.19 * np.sin(t), 2 * person.glasses, 0.08)
+        canvas.stroke(x, EYE_Y + 0.03 + 0.19 * np.sin(t), person.glasses, frame)
     x = np.linspace(-1, 1, 5) * (person.eye_gap - 0.23)
-    canvas.stroke(x, EYE_Y - 0.02 - 0.03 * (1 - np.linspace(-1, 1, 5) ** 2), 0.04, 0.08)
+    canvas.stroke(x, EYE_Y - 0.02 - 0.03 * (1 - np.linspace(-1, 1, 5) ** 2), 0.03, frame)

@@ -31,14 +31,14 @@ def expose(
     image = np.clip(image, 0, 255).astype(np.uint8)
     blur = ImageFilter.GaussianBlur(rng.uniform(0.2, 0.75))
     image = np.asarray(Image.fromarray(image).filter(blur), np.float32)
-    image = image + rng.normal(0, rng.uniform(1, 6), image.shape)
+    image = image + rng.normal(0, rng.uniform(1, 4.5), image.shape)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def _soft_relief(person: Person, pose: Pose, units: ActionUnits) -> np.ndarray:
     """Bumps and hollows of the face: a factor of about 1, float [48, 48]."""
-    cheek = units.get(12, 0) + 0.5 * units.get(6, 0)
-    frown = units.get(4, 0)
+    cheek = units[12] + 0.5 * units[6]
+    frown = units[4]
     mouth = person.mouth_height
     drop = jaw_drop(units)
     gap = person.eye_gap
@@ -71,7 +71,7 @@ def _sphere_light(rng: np.random.Generator, pose: Pose) -> np.ndarray:
     light /= np.linalg.norm(light)
     direct = np.maximum(light[0] * x + light[1] * y + light[2] * z, 0)
     ambient = rng.uniform(0.35, 0.7)
-    on_face = np.clip(4 * (1.2 - np.hypot(x, y)), 0, 1)
+    on_face = np.clip(5 * (1.1 - np.hypot(x, y)), 0, 1)
     return 1 + on_face * (ambient + (1 - ambient) * direct - 0.9)
 
 

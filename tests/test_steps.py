@@ -1,0 +1,170 @@
+"""steps: one device equals four, several steps a call, the moving average, the order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from deepfer_jax import optim, parallel, steps
+from deepfer_jax.evaluate import create_eval_step, create_network
+from deepfer_jax.metrics import summarize
+from deepfer_jax.state import create_state, eval_variables
+
+# One SGD step with augmentation, class weights and smoothing; the state goes to a file.
+ONE_STEP = """
+import sys, jax, numpy as np
+sys.path.insert(0, ".")
+from tests.test_steps import make_run, make_batch
+from deepfer_jax import parallel
+run, state = make_run()
+assert parallel.num_devices() == int(sys.argv[2])
+batch = parallel.split_over_devices(make_batch(16))
+batch = jax.tree.map(lambda x: x[:, None], batch)
+state, metrics = run(parallel.replicate(state), {}, batch)
+leaves = jax.device_get(jax.tree.leaves((state, metrics)))
+np.savez(sys.argv[1], *leaves)
+"""
+
+
+def make_config(**train):
+    config = default.get_config()
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    config.loss.label_smoothing = 0.1
+    config.augment.update({"flip": 0.5, "rotation": 10.0, "erasing": 0.5})
+    config.train.update({"ema_decay": 0.5} | train)
+    return config
+
+
+def make_run(config=None):
+    """Returns (pmapped run_steps, state) over plain batches."""
+    config = config or make_config()
+    model = create_network(config, bn_axis_name=parallel.AXIS)
+    schedule = optim.create_schedule(config.optimizer, 10, 100)
+    optimizer = optim.create_optimizer(config.optimizer, schedule)
+    ema = config.train.ema_decay > 0
+    state = create_state(model, optimizer, (48, 48, 1), config.seed, ema)
+    weights = jnp.linspace(0.5, 2.0, 7)
+    train_step = steps.make_train_step(config, model, optimizer, schedule, weights)
+    run = steps.make_run_steps(train_step, lambda resident, inputs: inputs)
+    return parallel.pmap_train(run), state
+
+
+def make_batch(size, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (size, 48, 48, 1)).astype(np.uint8),
+        "label": rng.integers(0, 7, size).astype(np.int32),
+    }
+
+
+def as_inputs(*batches):
+    stack = lambda *x: np.stack(x)[None]  # noqa: E731 (one device, steps)
+    return jax.tree.map(stack, *batches)
+
+
+def test_one_device_equals_four(run_python, tmp_path):
+    arrays = {}
+    for num in (1, 4):
+        path = tmp_path / f"{num}.npz"
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={num}"}
+        run_python("-c", ONE_STEP, path, num, env=flags)
+        arrays[num] = np.load(path)
+    assert arrays[1].files == arrays[4].files
+    moved = 0
+    for name in arrays[1].files:
+        np.testing.assert_allclose(arrays[1][name], arrays[4][name], atol=2e-5)
+        moved += arrays[1][name].size
+    assert moved > 600_000
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Three single steps: (states after each, metrics of each)."""
+    run, state = make_run()
+    states, metrics = [jax.device_get(state)], []
+    state = parallel.replicate(state)
+    for seed in range(3):
+        state, m = run(state, {}, as_inputs(make_batch(8, seed)))
+        states.append(jax.device_get(state))
+        metrics.append(jax.device_get(m))
+    return states, metrics
+
+
+def test_several_steps_in_one_call_equal_single_ones(trained):
+    run, state = make_run()
+    batches = [make_batch(8, seed) for seed in range(3)]
+    state, metrics = run(parallel.replicate(state), {}, as_inputs(*batches))
+    assert int(state.step) == 3
+    for name, values in metrics.items():
+        single = np.concatenate([m[name] for m in trained[1]])
+        np.testing.assert_allclose(values, single, rtol=2e-3, atol=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
+        jax.device_get(state.params),
+        trained[0][-1].params,
+    )
+
+
+def test_moving_average_by_hand(trained):
+    states, _ = trained
+    average = states[0].params["head"]["kernel"]
+    for step, state in enumerate(states[1:]):
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * state.params["head"]["kernel"]
+    ema = eval_variables(states[-1])
+    np.testing.assert_allclose(ema["params"]["head"]["kernel"], average, rtol=1e-5)
+    assert set(ema) == {"params", "batch_stats"}
+
+
+def test_without_an_average_the_parameters_are_evaluated():
+    _, state = make_run(make_config(ema_decay=0.0))
+    assert state.ema == {}
+    assert eval_variables(state)["params"] is state.params
+
+
+def test_metrics_are_those_of_the_weighted_mean(trained):
+    _, metrics = trained
+    assert set(metrics[0]) == {
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "update_norm",
+    }
+    assert 1.0 < metrics[0]["loss"][0] < 5.0
+    assert metrics[0]["learning_rate"][0] == pytest.approx(0.1)
+
+
+def test_the_keys_of_a_step_are_a_function_of_seed_step_and_example():
+    def keys_of(num_devices):
+        per_device = jax.vmap(
+            lambda _: steps.example_keys(jax.random.key(3), 8 // num_devices),
+            axis_name=parallel.AXIS,
+        )
+        return jax.random.key_data(per_device(jnp.arange(num_devices))).reshape(8, -1)
+
+    np.testing.assert_array_equal(keys_of(1), keys_of(4))
+    assert len(np.unique(keys_of(1), axis=0)) == 8
+
+
+def test_evaluation_ignores_masked_examples():
+    config = make_config()
+    _, state = make_run(config)
+    variables = parallel.replicate(eval_variables(state))
+    eval_step = create_eval_step(config)
+    batch = make_batch(8)
+    masked = parallel.pad_batch(jax.tree.map(lambda x: x[:5], batch), 8)
+    np.testing.assert_array_equal(masked["mask"], np.arange(8) < 5)
+    names = [str(i) for i in range(7)]
+    sums, probabilities = eval_step(variables, parallel.split_over_devices(masked))
+    result = summarize(sums, names)
+    assert result["n"] == 5
+    whole = parallel.split_over_devices(batch | {"mask": np.ones(8, bool)})
+    _, expected = eval_step(variables, whole)
+    np.testing.assert_allclose(probabilities[0, :5], expected[0, :5], rtol=1e-5)
+    true = np.asarray(expected)[0, np.arange(5), batch["label"][:5]]
+    assert result["nll"] == pytest.approx(-np.log(true).mean(), rel=1e-5)
