@@ -1,4 +1,4 @@
-"""Draws a sheet of faces, a row an emotion, to look at.
+"""Draws a sheet of faces, a row an emotion, a column a person, to look at.
 
 python scripts/show_faces.py --dataset synthetic_faces --out faces.png
 """
@@ -34,11 +34,14 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, help="the PNG file to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--columns", type=int, default=14, help="faces an emotion")
+    parser.add_argument("--columns", type=int, default=14, help="how many people")
     parser.add_argument("--scale", type=int, default=2)
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    faces = [[draw_face(rng, name) for _ in range(args.columns)] for name in EMOTIONS]
+    people = [(args.seed, column) for column in range(args.columns)]
+    faces = [
+        [draw_face(np.random.default_rng(person), name) for person in people]
+        for name in EMOTIONS
+    ]
     sheet = contact_sheet(np.array(faces), args.scale)
     name_rows(sheet, EMOTIONS).save(args.out)
     print(args.out)

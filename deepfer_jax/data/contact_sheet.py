@@ -23,8 +23,8 @@ def contact_sheet(images: np.ndarray, scale: int = 2) -> np.ndarray:
     """
     if images.ndim not in (4, 5) or images.dtype != np.uint8 or scale < 1:
         raise ValueError(
-            "expected uint8 [rows, columns, height, width(, channels)] and a scale of 1 "
-            f"or more, found {images.dtype} {images.shape} and {scale}"
+            "expected uint8 [rows, columns, height, width(, channels)] and a scale of "
+            f"1 or more, found {images.dtype} {images.shape} and {scale}"
         )
     rows, columns, height, width, *channels = images.shape
     height, width = scale * height + GAP, scale * width + GAP
@@ -34,5 +34,7 @@ def contact_sheet(images: np.ndarray, scale: int = 2) -> np.ndarray:
     for row in range(rows):
         for column in range(columns):
             top, left = GAP + row * height, GAP + column * width
-            sheet[top : top + height - GAP, left : left + width - GAP] = large[row, column]
+            sheet[top : top + height - GAP, left : left + width - GAP] = large[
+                row, column
+            ]
     return sheet

@@ -1,72 +1,23 @@
-"""Draws a face of 48x48 pixels from action units, a person, a pose and a light.
+"""Draws a face of 48x48 pixels from action units, a person and a pose.
 
-    rng = np.random.default_rng(0)
     person, pose = sample_person(rng), sample_pose(rng)
     canvas = Canvas(pose, background=0.5)
-    draw_head(canvas, person, ActionUnits({12: 1.0, 25: 0.8}))   # a smile with parted lips
-    image = canvas.reduced()                                     # float [48, 48], 0 to 1
+    draw_head(canvas, person, ActionUnits({12: 1.0, 25: 0.8}))  # a smile, lips parted
+    image = canvas.reduced()                                    # float32 [48, 48]
 
-Coordinates are the face's own: x to the image's right, y down, the origin between the
-eyes and the nose's tip, and about one unit from there to the side of the head and to the
-chin. Tones are 0 (black) to 1 (white). Polygons are drawn four times too large and
-averaged down; what is soft (light, cheeks, eye sockets) is in `face_light.py`.
+Each function draws one part, in the face coordinates of `face_canvas.py`; lengths below
+are in its units. Soft shadows are not drawn but computed, in `face_light.py`.
 """
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from deepfer_jax.data.face_sampling import ActionUnits, Person, Pose
+from deepfer_jax.data.face_canvas import Canvas
+from deepfer_jax.data.face_sampling import ActionUnits, Person
 
-SIZE = 48
 EYE_Y = -0.17
-_SUPERSAMPLING = 4
 _ROUND = np.linspace(0, 2 * np.pi, 21)[:-1]
 _ACROSS = np.linspace(-1, 1, 15)
 _SIDES = (-1, 1)
-
-
-def project(pose: Pose, x, y, depth=None) -> np.ndarray:
-    """Maps face coordinates [n] to pixels [n, 2]; depth None is the head's front."""
-    if depth is None:
-        depth = 0.85 * np.sqrt(np.maximum(1 - x * x - (y / 1.5) ** 2, 0.05))
-    x = x * np.cos(pose.yaw) + depth * np.sin(pose.yaw)
-    y = y * np.cos(pose.pitch) + depth * np.sin(pose.pitch)
-    cos, sin = pose.scale * np.cos(pose.roll), pose.scale * np.sin(pose.roll)
-    return np.stack(
-        [pose.center[0] + cos * x - sin * y, pose.center[1] + sin * x + cos * y], -1
-    )
-
-
-class Canvas:
-    """A large gray image that is drawn on in face coordinates."""
-
-    def __init__(self, pose: Pose, background: float):
-        side = SIZE * _SUPERSAMPLING
-        self._pose = pose
-        self._image = Image.new("L", (side, side), self._level(background))
-        self._draw = ImageDraw.Draw(self._image)
-
-    @staticmethod
-    def _level(tone: float) -> int:
-        return int(min(max(255 * tone, 0), 255))
-
-    def fill(self, x, y, tone: float, depth=None) -> None:
-        """Fills the polygon with corners x, y, each [n]."""
-        points = project(self._pose, x, y, depth) * _SUPERSAMPLING
-        self._draw.polygon(points.ravel().tolist(), fill=self._level(tone))
-
-    def stroke(self, x, y, width, tone: float, depth=None) -> None:
-        """Draws a line along x, y; its width is a number or [n], in face coordinates."""
-        along_x, along_y = np.gradient(x), np.gradient(y)
-        half = 0.5 * width / np.maximum(np.hypot(along_x, along_y), 1e-6)
-        right, down = -along_y * half, along_x * half
-        x = np.concatenate([x + right, (x - right)[::-1]])
-        y = np.concatenate([y + down, (y - down)[::-1]])
-        self.fill(x, y, tone, depth)
-
-    def reduced(self) -> np.ndarray:
-        """Returns the image averaged down: float32 [48, 48], 0 to 1."""
-        return np.asarray(self._image.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
 def draw_head(canvas: Canvas, person: Person, units: ActionUnits) -> None:
@@ -93,7 +44,7 @@ def jaw_drop(units: ActionUnits) -> float:
 
 def _draw_behind(canvas: Canvas, person: Person) -> None:
     """Shoulders, neck, and the hair or scarf that falls behind the head."""
-    x, y = 1.9 * np.cos(_ROUND), 2.1 + 0.75 * np.sin(_ROUND)
+    x, y = 1.8 * np.cos(_ROUND), 2.1 + 0.85 * np.sin(_ROUND)
     canvas.fill(x, y, person.clothes, depth=-0.3)
     if person.hair_style in ("long", "scarf"):
         tone = person.hair if person.hair_style == "long" else person.clothes
@@ -123,12 +74,11 @@ def _draw_skull(canvas: Canvas, person: Person, units: ActionUnits) -> None:
 
 
 def _draw_beard(canvas: Canvas, person: Person, units: ActionUnits) -> None:
-    """A beard, from stubble to full: it leaves the mouth's surroundings lighter."""
-    tone = person.skin * (1 - person.beard) + person.hair * person.beard
-    low = np.linspace(0.02 * np.pi, 0.98 * np.pi, 15)
-    x, y = _skull(person, units, low)
-    top = 0.42 + 0.28 * np.exp(-((x / 0.3) ** 2)) - 0.4 * (x / person.width) ** 6
-    top = np.minimum(top + 0.25 * (1 - (x / person.width) ** 2), y)
+    """A beard, from stubble to full, along the jaw and up to the lower lip."""
+    tone = person.skin + (person.hair - person.skin) * person.beard
+    x, y = _skull(person, units, np.linspace(0.02 * np.pi, 0.98 * np.pi, 15))
+    chin = person.mouth_height + 0.2 + jaw_drop(units)
+    top = np.minimum(chin - (chin - 0.05) * np.abs(x / person.width) ** 4, y)
     x = np.concatenate([x, x[::-1]])
     canvas.fill(x, np.concatenate([y, top[::-1]]), tone, depth=0)
 
@@ -188,73 +138,76 @@ def _draw_nose(canvas: Canvas, person: Person, units: ActionUnits) -> None:
         canvas.fill(x, base + 0.01 + 0.02 * np.sin(_ROUND), 0.4 * person.skin)
 
 
-def _mouth_curves(person: Person, units: ActionUnits):
-    """Returns x and the four edges [15] of the lips: outer, inner upper, inner, outer."""
-    open_mouth = max(units[26], units[27]) > 0.5 and units[20] < 0.3 and units[12] < 0.3
-    rounded = units[27] + 0.5 * units[26] if open_mouth else 0.0
+def _rounding(units: ActionUnits) -> float:
+    """How much an open mouth is an oval: none if something pulls it to the sides."""
+    if max(units[12], units[20], units[22]) > 0.3:
+        return 0.0
+    return units[27] + 0.5 * units[26]
+
+
+def _lip_line(person: Person, units: ActionUnits) -> tuple[np.ndarray, np.ndarray]:
+    """Returns x and y [15] of the closed mouth's line, from left to right."""
+    rounded = _rounding(units)
     width = person.mouth_width * (
         1 + 0.3 * units[12] + 0.32 * units[20] - 0.22 * rounded - 0.08 * units[24]
     )
-    lift = -0.15 * units[12] + 0.13 * units[15] + 0.03 * units[20] - 0.02 * units[10]
-    lift += 0.09 * rounded
-    sag = 0.02 * units[12] + 0.03 * rounded - 0.03 * units[17]
-    line = person.mouth_height + sag + (lift - sag) * np.abs(_ACROSS) ** 1.8
-    # The wider the exponent, the rounder: a square bared mouth keeps its height.
+    middle = person.mouth_height + 0.02 * units[12] - 0.03 * units[17] + 0.03 * rounded
+    corners = person.mouth_height + 0.09 * rounded + 0.07 * units[20]
+    corners += 0.13 * units[15] - 0.15 * units[12] - 0.02 * units[10]
+    return width * _ACROSS, middle + (corners - middle) * np.abs(_ACROSS) ** 1.8
+
+
+def _lips(person: Person, units: ActionUnits) -> tuple[np.ndarray, ...]:
+    """Returns x and y of the lips' edges, [15] each: outer, inner, inner, outer."""
+    x, line = _lip_line(person, units)
+    rounded = _rounding(units)
+    # A small exponent makes a box (bared teeth), one half an ellipse.
     square = min(units[22] + 0.6 * units[20], 1)
     bow = (1 - _ACROSS**2) ** (0.6 - 0.32 * square - 0.12 * min(rounded, 1))
-    upper = line - bow * (0.055 * units[25] + 0.05 * units[10] * units[25])
-    drop = units[25] * (0.06 + 0.06 * units[12]) + 0.11 * units[26]
-    lower = line + bow * (drop + 0.2 * units[27] + 0.03 * units[22])
-    upper = upper - bow * 0.09 * rounded
+    sneer = 0.06 * units[10] * np.exp(-(((np.abs(_ACROSS) - 0.4) / 0.3) ** 2))
+    upper = line - bow * (units[25] * (0.055 + 0.05 * units[10]) + 0.09 * rounded)
+    upper = np.minimum(upper - 0.35 * sneer * units[25], line)
+    down = units[25] * (0.06 + 0.06 * units[12]) + 0.11 * units[26] + 0.2 * units[27]
+    lower = line + bow * (down + 0.03 * units[22])
+
     thick = person.lips * (1 - 0.6 * min(units[24], 1.2)) * (1 - 0.25 * units[12])
-    cupid = 1 - 0.3 * np.exp(-((_ACROSS / 0.18) ** 2))
-    raise_ = 0.06 * units[10] * np.exp(-(((np.abs(_ACROSS) - 0.4) / 0.3) ** 2))
     taper = (1 - _ACROSS**2) ** 0.6
-    outer_upper = upper - taper * cupid * (0.058 * thick) - 0.7 * raise_
-    outer_lower = lower + taper * (0.078 * thick + 0.03 * units[17] * (units[24] < 0.5))
-    upper = np.minimum(upper - 0.35 * raise_ * units[25], line)
-    return width * _ACROSS, outer_upper, upper, lower, outer_lower
+    cupid = 1 - 0.3 * np.exp(-((_ACROSS / 0.18) ** 2))
+    pout = 0.03 * units[17] * (units[24] < 0.5)
+    outer_upper = upper - taper * cupid * 0.058 * thick - 0.7 * sneer
+    return x, outer_upper, upper, lower, lower + taper * (0.078 * thick + pout)
 
 
 def _draw_mouth(canvas: Canvas, person: Person, units: ActionUnits) -> None:
-    x, outer_upper, upper, lower, outer_lower = _mouth_curves(person, units)
-    there_and_back = np.concatenate([x, x[::-1]])
-    lips = person.lip_tone * person.skin
+    x, outer_upper, upper, lower, outer_lower = _lips(person, units)
 
-    def between(above, below, tone):
-        canvas.fill(there_and_back, np.concatenate([above, below[::-1]]), tone)
+    def between(above, below, tone, part=slice(None)):
+        y = np.concatenate([above[part], below[part][::-1]])
+        canvas.fill(np.concatenate([x[part], x[part][::-1]]), y, tone)
 
     if person.moustache:
         top = outer_upper - 0.1 * (1 - _ACROSS**2) ** 0.4
         tone = person.skin + (person.hair - person.skin) * person.moustache
         between(top, outer_upper, tone)
+    lips = person.lip_tone * person.skin
     between(outer_upper, upper, 0.92 * lips)
     between(lower, outer_lower, 1.05 * lips)
-    if (lower - upper).max() > 0.03:
+    gap = lower - upper
+    if gap.max() > 0.03:
         between(upper, lower, 0.1)
-        if units[27] < 0.3:
-            inner = np.abs(_ACROSS) < 0.9
-            gap = lower - upper
-            high = 0.45 if units[20] + units[22] > 0.3 else 0.62
-            teeth = upper + np.minimum(0.11, high * gap)
-            tx, top, teeth = x[inner], upper[inner], teeth[inner]
-            canvas.fill(
-                np.concatenate([tx, tx[::-1]]), np.concatenate([top, teeth[::-1]]), 0.9
-            )
+        if _rounding(units) < 0.3:
+            part = slice(1, -1)
+            share = 0.45 if units[20] + units[22] > 0.3 else 0.62
+            between(upper, upper + np.minimum(0.11, share * gap), 0.9, part)
             if units[22] > 0.3:
-                bottom, top = lower[inner], (lower - 0.38 * gap)[inner]
-                canvas.fill(
-                    np.concatenate([tx, tx[::-1]]),
-                    np.concatenate([top, bottom[::-1]]),
-                    0.8,
-                )
+                between(lower - 0.38 * gap, lower, 0.8, part)
     else:
         width = 0.035 * (1 - 0.7 * _ACROSS**2)
         canvas.stroke(x, 0.5 * (upper + lower), width, 0.35 * person.skin)
-    for side, end in zip(_SIDES, (0, -1), strict=True):
-        # The corner's shadow makes the mouth's direction readable.
-        cx = x[end] + side * 0.01 + 0.03 * np.cos(_ROUND)
-        canvas.fill(cx, upper[end] + 0.022 * np.sin(_ROUND), 0.5 * person.skin)
+    for corner in (0, -1):
+        # Their shadows make the mouth's direction readable.
+        y = upper[corner] + 0.022 * np.sin(_ROUND)
+        canvas.fill(1.03 * x[corner] + 0.03 * np.cos(_ROUND), y, 0.5 * person.skin)
 
 
 def _draw_eye(canvas: Canvas, person: Person, units: ActionUnits, side: int) -> None:
@@ -266,30 +219,33 @@ def _draw_eye(canvas: Canvas, person: Person, units: ActionUnits, side: int) -> 
     below = person.eye_open * max(
         0.06 + 0.01 * units[5] - 0.025 * units[7] - 0.03 * units[6], 0.02
     )
-    oblique = 0.35 * units[43] * _ACROSS + 0.2 * units[4] * -_ACROSS * (units[1] < 0.4)
+    oblique = (0.35 * units[43] - 0.2 * units[4] * (units[1] < 0.4)) * _ACROSS
     bow = (1 - _ACROSS**2) ** 0.7
     upper = line - above * bow * (1 - oblique)
     lower = line + below * bow
+    white = 0.43 + 0.5 * person.skin**0.5
     outline = np.concatenate([x, x[::-1]])
-    white = 0.35 + 0.5 * person.skin**0.5 + 0.08
     canvas.fill(outline, np.concatenate([upper, lower[::-1]]), white)
-    for radius, tone in ((0.093, person.iris), (0.045, 0.02)):
-        # Clipped to the lids, an iris is a polygon too.
-        along = (person.gaze + radius * np.cos(_ROUND)) * side / person.eye_width
-        y = EYE_Y - 0.008 + radius * np.sin(_ROUND)
-        y = np.clip(
-            y, np.interp(along, _ACROSS, upper), np.interp(along, _ACROSS, lower)
-        )
-        ix = side * person.eye_gap + person.gaze + radius * np.cos(_ROUND)
-        canvas.fill(ix, y, tone)
-    glint = side * person.eye_gap + person.gaze - 0.03 + 0.022 * np.cos(_ROUND)
-    if above > 0.055:
-        canvas.fill(glint, EYE_Y - 0.04 + 0.022 * np.sin(_ROUND), 0.95)
-    lid = (0.05 if person.lashes else 0.035) * (0.5 + 0.5 * (1 - _ACROSS**2))
+    _draw_iris(canvas, person, side, upper, lower)
+    lid = (0.05 if person.lashes else 0.035) * (1 - 0.5 * _ACROSS**2)
     canvas.stroke(x, upper, lid, 0.25 * person.skin)
     canvas.stroke(x, lower, 0.018, 0.62 * person.skin)
     crease = upper - 0.045 - 0.02 * units[43] + 0.015 * units[5]
     canvas.stroke(x, crease, 0.022, (0.72 - 0.1 * person.age) * person.skin)
+
+
+def _draw_iris(canvas: Canvas, person: Person, side: int, upper, lower) -> None:
+    """Iris, pupil and glint, as much of them as the lids leave free."""
+    center = side * person.eye_gap + person.gaze
+    for radius, tone in ((0.093, person.iris), (0.045, 0.02)):
+        right = radius * np.cos(_ROUND)
+        along = (person.gaze + right) * side / person.eye_width
+        y = EYE_Y - 0.008 + radius * np.sin(_ROUND)
+        lids = np.interp(along, _ACROSS, upper), np.interp(along, _ACROSS, lower)
+        canvas.fill(center + right, np.clip(y, *lids), tone)
+    if EYE_Y - upper.min() > 0.06:
+        y = EYE_Y - 0.04 + 0.022 * np.sin(_ROUND)
+        canvas.fill(center - 0.03 + 0.022 * np.cos(_ROUND), y, 0.95)
 
 
 def _draw_brow(canvas: Canvas, person: Person, units: ActionUnits, side: int) -> None:
@@ -300,9 +256,9 @@ def _draw_brow(canvas: Canvas, person: Person, units: ActionUnits, side: int) ->
     inner = base + 0.02 - 0.16 * units[1] + 0.13 * units[4] + 0.05 * units[9]
     middle = base - person.brow_arch - 0.05 * units[1] - 0.12 * units[2]
     middle += 0.06 * units[4] + 0.04 * units[9]
-    outer = base + 0.03 - 0.1 * units[2] + 0.01 * units[4] + 0.015 * units[1]
-    outer += 0.02 * units[43]
-    y = inner * (1 - t) * (1 - 2 * t) + middle * 4 * t * (1 - t) + outer * t * (2 * t - 1)
+    outer = base + 0.03 - 0.1 * units[2] + 0.01 * units[4] + 0.05 * units[43]
+    y = inner * (1 - t) * (1 - 2 * t) + outer * t * (2 * t - 1)
+    y += middle * 4 * t * (1 - t)
     start, end = person.eye_gap - 0.21 - together, person.eye_gap + 0.26
     width = person.brow_width * np.minimum(1, 2.2 * (1 - t) + 0.25) * (0.75 + 0.3 * t)
     tone = min(0.75 * person.hair, 0.6 * person.skin)
@@ -315,7 +271,7 @@ def _draw_hair(canvas: Canvas, person: Person) -> None:
     scarf = person.hair_style == "scarf"
     tone = person.clothes if scarf else person.hair
     angles = np.linspace(np.pi * 0.98, 2.02 * np.pi, 17)
-    volume = {"short": 0.06, "fringe": 0.12, "parted": 0.12}.get(person.hair_style, 0.17)
+    volume = {"short": 0.06, "long": 0.17, "scarf": 0.17}.get(person.hair_style, 0.12)
     x = (person.width + volume) * np.cos(angles)
     y = (1.27 + volume) * np.sin(angles) + 0.02
     across = np.cos(angles[::-1])
@@ -326,11 +282,9 @@ def _draw_hair(canvas: Canvas, person: Person) -> None:
         low = low + 0.2 * np.abs(across - person.part) - 0.06
     under = (person.width - 0.03) * across
     canvas.fill(np.concatenate([x, under]), np.concatenate([y, low]), tone, depth=0)
-    shine = slice(3, 11)
     if not scarf:
-        canvas.stroke(
-            0.88 * x[shine], 0.9 * y[shine], 0.08, tone + 0.25 * (0.3 - 0.2 * tone), depth=0
-        )
+        shine = 0.95 * tone + 0.075
+        canvas.stroke(0.88 * x[3:11], 0.9 * y[3:11], 0.08, shine, depth=0)
 
 
 def _draw_glasses(canvas: Canvas, person: Person) -> None:
@@ -340,4 +294,4 @@ def _draw_glasses(canvas: Canvas, person: Person) -> None:
         x = side * (person.eye_gap + 0.01) + 0.25 * np.cos(t)
         canvas.stroke(x, EYE_Y + 0.03 + 0.19 * np.sin(t), person.glasses, frame)
     x = np.linspace(-1, 1, 5) * (person.eye_gap - 0.23)
-    canvas.stroke(x, EYE_Y - 0.02 - 0.03 * (1 - np.linspace(-1, 1, 5) ** 2), 0.03, frame)
+    canvas.stroke(x, EYE_Y - 0.05 + 0.5 * x**2, 0.03, frame)

@@ -2,13 +2,14 @@
 
     image = expose(rng, canvas.reduced(), person, pose, units)   # uint8 [48, 48]
 
-Everything soft is computed here, on the small grid, from the head taken as an ellipsoid.
+Everything soft is computed here, on the small grid; the head is taken for an ellipsoid.
 """
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deepfer_jax.data.face_drawing import EYE_Y, SIZE, jaw_drop, project
+from deepfer_jax.data.face_canvas import SIZE, project
+from deepfer_jax.data.face_drawing import EYE_Y, jaw_drop
 from deepfer_jax.data.face_sampling import ActionUnits, Person, Pose
 
 _ROW, _COLUMN = np.mgrid[:SIZE, :SIZE].astype(np.float32) + 0.5
@@ -71,7 +72,7 @@ def _sphere_light(rng: np.random.Generator, pose: Pose) -> np.ndarray:
     light /= np.linalg.norm(light)
     direct = np.maximum(light[0] * x + light[1] * y + light[2] * z, 0)
     ambient = rng.uniform(0.35, 0.7)
-    on_face = np.clip(5 * (1.1 - np.hypot(x, y)), 0, 1)
+    on_face = np.clip(6 * (1.03 - np.hypot(x, y)), 0, 1)
     return 1 + on_face * (ambient + (1 - ambient) * direct - 0.9)
 
 

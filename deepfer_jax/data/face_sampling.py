@@ -29,15 +29,15 @@ EXPRESSIONS: dict[str, tuple[dict[int, float], ...]] = {
     "angry": (
         {4: 1.0, 7: 0.8, 17: 0.5, 24: 1.0},
         {4: 1.0, 5: 0.4, 7: 0.6, 17: 0.3, 24: 0.9},
-        {4: 1.0, 5: 0.3, 7: 0.6, 22: 1.0, 25: 0.9, 26: 0.4},
+        {4: 1.0, 5: 0.3, 7: 0.6, 22: 1.0, 25: 1.0, 26: 0.6},
     ),
     "disgust": (
         {4: 0.4, 6: 0.3, 7: 0.5, 9: 1.0, 10: 0.9, 15: 0.5, 17: 0.6},
         {4: 0.4, 6: 0.3, 7: 0.5, 9: 1.0, 10: 1.1, 15: 0.4, 25: 0.6},
     ),
     "fear": (
-        {1: 1.0, 2: 0.6, 4: 0.6, 5: 0.9, 20: 1.0, 25: 0.9, 26: 0.3},
-        {1: 1.0, 2: 0.6, 4: 0.6, 5: 1.0, 20: 0.9, 25: 1.0, 26: 0.8},
+        {1: 1.1, 2: 0.4, 4: 0.5, 5: 0.9, 20: 1.0, 25: 0.9, 26: 0.3},
+        {1: 1.1, 2: 0.5, 4: 0.5, 5: 1.0, 20: 0.9, 25: 1.0, 26: 0.8},
     ),
     "happy": (
         {6: 0.8, 12: 1.0, 25: 0.9},
@@ -45,8 +45,8 @@ EXPRESSIONS: dict[str, tuple[dict[int, float], ...]] = {
         {6: 0.7, 12: 0.9},
     ),
     "sad": (
-        {1: 1.0, 4: 0.5, 15: 1.0, 17: 0.5, 43: 0.5},
-        {1: 0.9, 4: 0.4, 7: 0.3, 15: 1.0, 17: 0.8, 43: 0.4},
+        {1: 1.0, 4: 0.4, 15: 1.0, 17: 0.5, 43: 0.7},
+        {1: 1.0, 4: 0.4, 7: 0.3, 15: 1.0, 17: 0.8, 43: 0.5},
     ),
     "surprise": (
         {1: 1.0, 2: 1.0, 5: 0.8, 26: 1.0, 27: 0.4},
@@ -56,10 +56,13 @@ EXPRESSIONS: dict[str, tuple[dict[int, float], ...]] = {
 }
 # Faces at rest are not all alike either: up to this much of these, always.
 _AT_REST = {1: 0.12, 2: 0.15, 4: 0.15, 5: 0.12, 7: 0.15, 12: 0.1, 15: 0.1, 43: 0.15}
+_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 17, 20, 22, 24, 25, 26, 27, 43)
 
 
 def sample_action_units(rng: np.random.Generator, emotion: str) -> ActionUnits:
     """Draws an expression: a variant, its strength, and each unit's own jitter.
+
+    Takes equally much from `rng` for every emotion: what is drawn after is the same.
 
     Raises:
       ValueError: `emotion` is not one of EMOTIONS.
@@ -67,11 +70,12 @@ def sample_action_units(rng: np.random.Generator, emotion: str) -> ActionUnits:
     if emotion not in EXPRESSIONS:
         raise ValueError(f"emotion: expected one of {EMOTIONS}, found {emotion!r}")
     variants = EXPRESSIONS[emotion]
-    variant = variants[rng.integers(len(variants))]
+    variant = variants[int(len(variants) * rng.random())]
     strength = rng.uniform(0.7, 1.15)
-    units = {unit: x * rng.random() for unit, x in _AT_REST.items()}
+    jitter = dict(zip(_UNITS, rng.random(len(_UNITS)), strict=True))
+    units = {unit: most * jitter[unit] for unit, most in _AT_REST.items()}
     for unit, mean in variant.items():
-        units[unit] = mean * strength * rng.uniform(0.8, 1.2)
+        units[unit] = mean * strength * (0.8 + 0.4 * jitter[unit])
     return ActionUnits(units)
 
 
@@ -117,7 +121,14 @@ def sample_person(rng: np.random.Generator) -> Person:
         return mean * (1 + spread * np.clip(rng.normal(), -2, 2))
 
     dark_hair, bearded = rng.random() < 0.7, rng.random() < 0.18
-    styles = {"bald": 8, "short": 30, "fringe": 18, "parted": 22, "long": 17, "scarf": 5}
+    styles = {
+        "bald": 8,
+        "short": 30,
+        "fringe": 18,
+        "parted": 22,
+        "long": 17,
+        "scarf": 5,
+    }
     names = [name for name, percent in styles.items() for _ in range(percent)]
     style = names[rng.integers(len(names))]
     bearded = bearded and style not in ("long", "scarf")
@@ -150,7 +161,7 @@ def sample_person(rng: np.random.Generator) -> Person:
         lashes=bool(rng.random() < 0.4),
         beard=rng.uniform(0.15, 0.6) if bearded else 0.0,
         moustache=rng.uniform(0.3, 0.7) if bearded and rng.random() < 0.6 else 0.0,
-        glasses=rng.uniform(0.028, 0.045) if rng.random() < 0.15 else 0.0,
+        glasses=rng.uniform(0.028, 0.045) if rng.random() < 0.12 else 0.0,
     )
 
 

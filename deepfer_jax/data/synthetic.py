@@ -11,12 +11,14 @@ fails where a small convolutional network succeeds. They say nothing about real 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.face_drawing import SIZE, Canvas, draw_head
+from deepfer_jax.data.face_canvas import SIZE, Canvas
+from deepfer_jax.data.face_drawing import draw_head
 from deepfer_jax.data.face_light import expose
 from deepfer_jax.data.face_sampling import (
     sample_action_units,
@@ -30,6 +32,8 @@ SPLITS = ("train", "validation", "test")
 
 def draw_face(rng: np.random.Generator, emotion: str) -> np.ndarray:
     """Draws a random person who shows an emotion.
+
+    Equal seeds with different emotions give the same person, pose and light.
 
     Args:
       rng: the only source of chance.
@@ -70,8 +74,8 @@ class SyntheticFaces(tfds.core.GeneratorBasedBuilder):
 
     name = "synthetic_faces"
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
-    BUILDER_CONFIGS = [  # noqa: RUF012
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar = [
         SyntheticConfig(name="full", description="5,600 / 1,400 / 1,400 faces."),
         SyntheticConfig(
             name="small",

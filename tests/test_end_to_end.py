@@ -1,0 +1,212 @@
+"""From a run to an evaluation, an export and predictions, by the commands users type."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfer_jax.data import datasets
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.evaluate import VIEWS
+from deepfer_jax.export import load_model
+from deepfer_jax.inference import Predictor
+from deepfer_jax.train import train_and_evaluate
+
+DATASET = "synthetic_faces/small"
+
+
+@pytest.fixture(scope="module")
+def workdir(small_data_dir, tmp_path_factory):
+    from configs import default
+
+    config = default.get_config()
+    config.dataset.name, config.dataset.data_dir = DATASET, small_data_dir
+    config.train.batch_size, config.train.num_epochs = 28, 2
+    config.train.ema_decay = 0.9
+    folder = tmp_path_factory.mktemp("run")
+    train_and_evaluate(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(workdir, run_python, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "small"
+    out = run_python("scripts/export.py", "--workdir", workdir, "--out", folder)
+    assert "222,743 parameters exported" in out.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluate(run_python, small_data_dir):
+    def run(flag, folder, *more):
+        return run_python(
+            "scripts/evaluate.py", flag, folder, "--dataset", DATASET,
+            "--split", "test", "--data_dir", small_data_dir, *more,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(evaluate, workdir):
+    out = evaluate("--workdir", workdir, "--batch_size", 37).stdout
+    folder = workdir / "eval"
+    result = json.loads((folder / "synthetic_faces_test_none.json").read_text())
+    return out, result, np.load(folder / "synthetic_faces_test_none.npz")
+
+
+def test_evaluation_writes_every_number(evaluated):
+    out, result, arrays = evaluated
+    assert set(result) >= {
+        "n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy", "nll", "ece",
+        "per_class", "confusion_matrix",
+    }  # fmt: skip
+    assert result["n"] == 140
+    assert set(result["per_class"]) == set(EMOTIONS)
+    predicted = arrays["probabilities"].argmax(1)
+    assert result["accuracy"] == pytest.approx((predicted == arrays["label"]).mean())
+    low, high = result["accuracy_ci95"]
+    assert low < result["accuracy"] < high
+    assert f"{result['accuracy']:.2%}" in out
+    np.testing.assert_allclose(arrays["probabilities"].sum(1), 1, rtol=1e-5)
+    assert arrays["id"][0] == "test_00000"
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(evaluate, evaluated, model):
+    _, result, arrays = evaluated
+    evaluate("--model", model, "--batch_size", 140)
+    folder = model / "eval"
+    again = json.loads((folder / "synthetic_faces_test_none.json").read_text())
+    assert again["confusion_matrix"] == result["confusion_matrix"]
+    assert again["nll"] == pytest.approx(result["nll"], rel=1e-5)
+    probabilities = np.load(folder / "synthetic_faces_test_none.npz")["probabilities"]
+    np.testing.assert_allclose(probabilities, arrays["probabilities"], atol=1e-5)
+
+
+def test_predictor_equals_the_evaluation_in_a_process_without_training_libraries(
+    evaluated, model, small_data_dir, run_python, tmp_path
+):
+    builder = datasets.load_builder(DATASET, small_data_dir)
+    faces = datasets.load_split(builder, "test")["image"]
+    np.save(tmp_path / "faces.npy", faces)
+    run_python(
+        "-c",
+        "import sys\n"
+        "for name in ('flax', 'tensorflow', 'tensorflow_datasets', 'orbax', 'optax',"
+        " 'clu', 'dm_pix'): sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from deepfer_jax.inference import Predictor\n"
+        f"faces = np.load({str(tmp_path / 'faces.npy')!r})\n"
+        f"out = Predictor({str(model)!r}).predict(faces)\n"
+        f"np.save({str(tmp_path / 'out.npy')!r}, out)",
+    )
+    expected = evaluated[2]["probabilities"]
+    assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-5
+
+
+def test_metadata_and_parameters_of_the_export(workdir, model):
+    metadata = json.loads((model / "metadata.json").read_text())
+    assert metadata["classes"] == list(EMOTIONS)
+    assert metadata["num_parameters"] == 222_743
+    assert metadata["input"]["shape"] == [48, 48, 1]
+    assert metadata["training_data"]["name"] == DATASET
+    assert metadata["metrics"]["validation"]["accuracy"] > 0
+    assert set(metadata["versions"]) >= {"jax", "flax", "deepfer_jax"}
+    from deepfer_jax.run import restore_run
+
+    variables, _ = load_model(model)
+    trained = restore_run(workdir).variables
+    kernel = trained["params"]["stage3"]["block1"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(
+        variables["params"]["stage3"]["block1"]["conv1"]["kernel"], kernel
+    )
+    platforms = Predictor(model)
+    assert platforms.classes == EMOTIONS
+
+
+def test_exporting_again_from_the_parameters_gives_the_same_model(
+    model, run_python, tmp_path
+):
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    (broken / "model.jax_export").write_bytes(b"of another jax")
+    run_python("scripts/export.py", "--model", broken, "--out", tmp_path / "again")
+    faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1)).astype(np.uint8)
+    np.testing.assert_allclose(
+        Predictor(tmp_path / "again").predict(faces),
+        Predictor(model).predict(faces),
+        atol=1e-6,
+    )
+
+
+def test_views_of_test_time_augmentation():
+    images = np.random.default_rng(0).random((2, 48, 48, 1)).astype(np.float32)
+    assert VIEWS["none"](images).shape == (1, 2, 48, 48, 1)
+    flips = VIEWS["flip"](images)
+    np.testing.assert_array_equal(flips[1], images[:, :, ::-1])
+    ten = np.asarray(VIEWS["ten_crop"](images))
+    assert ten.shape == (10, 2, 48, 48, 1)
+    np.testing.assert_array_equal(ten[5:], ten[:5, :, :, ::-1])
+    corner = Image.fromarray(images[0, :44, :44, 0]).resize((48, 48), Image.BILINEAR)
+    np.testing.assert_allclose(ten[0, 0, :, :, 0], np.asarray(corner), atol=1e-5)
+    centre = Image.fromarray(images[1, 2:46, 2:46, 0]).resize((48, 48), Image.BILINEAR)
+    np.testing.assert_allclose(ten[4, 1, :, :, 0], np.asarray(centre), atol=1e-5)
+
+
+@pytest.mark.parametrize("tta", ["flip", "ten_crop"])
+def test_evaluation_with_augmentation(evaluate, workdir, tta):
+    out = evaluate("--workdir", workdir, "--tta", tta).stdout
+    assert f"test-time augmentation {tta}" in out
+    assert (workdir / "eval" / f"synthetic_faces_test_{tta}.json").exists()
+
+
+def test_predict_prints_a_line_a_file_and_goes_on_after_errors(
+    model, run_python, tmp_path
+):
+    rng = np.random.default_rng(0)
+    face = rng.integers(0, 256, (48, 48)).astype(np.uint8)
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.fromarray(face).save(folder / "a.png")
+    Image.fromarray(rng.integers(0, 256, (90, 70, 3)).astype(np.uint8)).save(
+        folder / "b.jpg"
+    )
+    Image.fromarray(face).convert("P").save(folder / "c.gif")
+    (folder / "d.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("left out")
+    missing = tmp_path / "missing.png"
+    result = run_python(
+        "scripts/predict.py", "--model", model, folder, missing, check=False
+    )
+    assert result.returncode == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"].rsplit("/")[-1] for line in lines] == [
+        "a.png", "b.jpg", "c.gif", "d.png", "missing.png",
+    ]  # fmt: skip
+    assert "error" in lines[3]
+    assert "missing.png" in lines[4]["error"]
+    assert "Traceback" not in result.stderr
+    expected = Predictor(model).predict([face])[0]
+    for line in (lines[0], lines[2]):
+        assert line["emotion"] == EMOTIONS[expected.argmax()]
+        assert line["probability"] == pytest.approx(expected.max(), abs=1e-4)
+        assert list(line["probabilities"]) == list(EMOTIONS)
+
+
+def test_mistakes_end_in_one_line(run_python, tmp_path, model, small_data_dir):
+    for arguments, message in (
+        (["scripts/predict.py", "--model", tmp_path, "x.png"], "metadata.json is missing"),
+        (["scripts/export.py", "--workdir", tmp_path, "--out", tmp_path], "config.json"),
+        (["scripts/export.py", "--model", tmp_path, "--out", tmp_path], "is missing"),
+        (
+            ["scripts/evaluate.py", "--model", model, "--dataset", "fer2013",
+             "--split", "test", "--data_dir", small_data_dir],
+            "scripts/prepare_data.py --dataset fer2013",
+        ),
+    ):  # fmt: skip
+        result = run_python(*arguments, check=False)
+        assert result.returncode == 1
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
