@@ -10,5 +10,5 @@ def get_config():
     config.augment.shift = 0.05
     config.augment.rotation = 5.0
     config.optimizer.learning_rate = 4e-3
-    config.train.num_epochs = 10
+    config.train.num_epochs = 6
     return config

@@ -69,7 +69,7 @@ class AugmentOptions:
 def augment_batch(
     keys: jax.Array, images: jax.Array, options: AugmentOptions
 ) -> jax.Array:
-    """Augments images float [b, H, W, C] in [0, 1], each with its own key of keys [b]."""
+    """Augments float [b, H, W, C] in [0, 1], each image with its own of keys [b]."""
     return jax.vmap(augment, in_axes=(0, 0, None))(keys, images, options)
 
 
@@ -158,7 +158,8 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array, radius: int = 3) -> jax.Ar
     """Separable Gaussian blur of float [H, W, C], as a sum of shifted images.
 
     The edges are repeated. dm_pix.gaussian_blur does the same (but for its zeros beyond
-    the edges), by a convolution that is slow on a CPU when every image has its own sigma.
+    the edges), by a convolution that is slow on a CPU when every image has its own
+    sigma.
     """
     weights = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / sigma) ** 2)
     weights = weights / weights.sum()

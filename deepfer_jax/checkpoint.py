@@ -71,7 +71,7 @@ class Checkpoints:
         if damage and not self.steps:
             raise UserError(
                 "\n".join([f"{self.folder}: every checkpoint is damaged", *report])
-                + "\ndelete this folder to train from the start, or name another workdir"
+                + "\ndelete this folder to start over, or name another workdir"
             )
         for line in report:
             _log.warning("%s: %s: not used", self.folder, line)
@@ -140,7 +140,7 @@ class Checkpoints:
         return max(accuracies, key=accuracies.get, default=None)
 
     def restore(self, step: int, like: Any) -> Any:
-        """Returns the state of that step, with the structure and placement of `like`."""
+        """Returns the state of that step, structured and placed as `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(self.folder / str(step) / "state", abstract)

@@ -21,21 +21,34 @@ from ml_collections import ConfigDict
 from deepfer_jax import parallel
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident
+from deepfer_jax.errors import UserError
 from deepfer_jax.metrics import Metrics, summarize
 from deepfer_jax.models import create_model
 from deepfer_jax.steps import make_eval_step, make_predict
 
 
 def create_network(config: ConfigDict, **options: Any) -> nn.Module:
-    """Returns the network that `config.model` describes."""
-    return create_model(
-        config.model.name,
-        num_classes=len(EMOTIONS),
-        dtype=jnp.dtype(config.model.dtype),
-        dropout_rate=config.model.dropout_rate,
-        **config.model.options,
-        **options,
-    )
+    """Returns the network that `config.model` describes.
+
+    Raises:
+      UserError: a name or an option that there is not.
+    """
+    model = config.model
+    if model.dtype not in ("float32", "bfloat16"):
+        raise UserError(
+            f"config.model.dtype: expected 'float32' or 'bfloat16', found {model.dtype!r}"
+        )
+    try:
+        return create_model(
+            model.name,
+            num_classes=len(EMOTIONS),
+            dtype=jnp.dtype(model.dtype),
+            dropout_rate=model.dropout_rate,
+            **model.options,
+            **options,
+        )
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from None
 
 
 def _one_view(images: jax.Array) -> jax.Array:
@@ -154,7 +167,8 @@ def format_result(result: dict[str, Any]) -> str:
     """The table that the evaluation script prints."""
     low, high = result["accuracy_ci95"]
     lines = [
-        f"{result['dataset']} {result['split']}, test-time augmentation {result['tta']}:",
+        f"{result['dataset']} {result['split']}, test-time augmentation "
+        f"{result['tta']}:",
         f"  accuracy           {result['accuracy']:7.2%}  of {result['n']:,} faces "
         f"(95 % interval {low:.2%} to {high:.2%})",
         f"  macro-F1           {result['macro_f1']:7.2%}",

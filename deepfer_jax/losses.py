@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+CLASS_WEIGHTS = ("none", "balanced", "sqrt_balanced")
+
 
 def smooth_labels(targets: jax.Array, smoothing: float) -> jax.Array:
     """Gives `smoothing` of the mass to all classes alike (arXiv:1512.00567).
@@ -51,10 +53,9 @@ def class_weights_from_counts(counts: np.ndarray, kind: str) -> jax.Array | None
     """
     if kind == "none":
         return None
-    if kind not in ("balanced", "sqrt_balanced"):
+    if kind not in CLASS_WEIGHTS:
         raise ValueError(
-            "class_weights: expected 'none', 'balanced' or 'sqrt_balanced', found "
-            f"{kind!r}"
+            f"class_weights: expected one of {CLASS_WEIGHTS}, found {kind!r}"
         )
     counts = np.asarray(counts, np.float64)
     if not counts.all():

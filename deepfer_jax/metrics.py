@@ -1,4 +1,4 @@
-"""Evaluation metrics as clu.metrics: sums on the device, masked, exact on any batch size.
+"""Evaluation metrics as clu.metrics: sums on the device, masked, of any batch size.
 
     sums = Metrics.gather_from_model_output(
         axis_name="batch", losses=..., probabilities=..., labels=..., mask=...)

@@ -3,7 +3,7 @@
 >>> import jax.numpy as jnp
 >>> float(normalize(to_unit(jnp.full((1, 1, 1, 1), 255, jnp.uint8)), (0.5,), (0.25,))[0,
 0, 0, 0]) 2.0
-"""  # noqa: E501
+"""
 
 import jax
 import jax.numpy as jnp

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from deepfer_jax.augment import AugmentOptions
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
+from deepfer_jax.losses import CLASS_WEIGHTS
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +62,15 @@ def check_config(config: ConfigDict) -> None:
         )
     if config.seed < 0:
         raise UserError(f"config.seed: expected 0 or more, found {config.seed}")
+    if config.loss.class_weights not in CLASS_WEIGHTS:
+        raise UserError(
+            f"config.loss.class_weights: expected one of {CLASS_WEIGHTS}, found "
+            f"{config.loss.class_weights!r}"
+        )
+    try:
+        AugmentOptions(**config.augment)
+    except ValueError as error:
+        raise UserError(f"config.{error}") from None
     if len(train.profile_steps) not in (0, 2):
         raise UserError(
             "config.train.profile_steps: expected () or (first, last), found "
@@ -79,7 +90,8 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
     if path.exists():
         old, new = (_flatten(x) for x in (_read(path), json.loads(text)))
         differ = [
-            f"  {name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} now"
+            f"  {name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} "
+            "now"
             for name in sorted(old.keys() | new.keys())
             if old.get(name) != new.get(name) and not name.startswith(_FREE)
         ]

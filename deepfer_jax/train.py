@@ -10,7 +10,6 @@ was never stopped (same machine and program).
 """
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -214,8 +213,9 @@ class Trainer:
             bad = step - num + 1 + int(np.argmin(finite))
             raise UserError(
                 f"the loss or its gradient is not finite at step {bad} (epoch "
-                f"{epoch + 1}): lower config.optimizer.learning_rate, or clip gradients "
-                f"with config.optimizer.clip_norm; the newest checkpoint is of step "
+                f"{epoch + 1}): lower config.optimizer.learning_rate, or clip "
+                "gradients with config.optimizer.clip_norm; the newest checkpoint is "
+                "of step "
                 f"{self.checkpoints.newest() or 0}"
             )
         means = {name: float(x.mean(dtype=np.float64)) for name, x in steps.items()}
@@ -230,7 +230,7 @@ class Trainer:
         self.writer.write(step, "train", means | speed)
 
     def _save(self, state: TrainState, epoch: int, accuracy: float | None) -> None:
-        """epoch counts finished ones; accuracy is the validation split's, if measured."""
+        """epoch counts finished ones; accuracy is the validation split's, or None."""
         shape = list(self.image_shape)
         metadata = {"epoch": epoch, "accuracy": accuracy, "image_shape": shape}
         self.checkpoints.save(state, metadata)

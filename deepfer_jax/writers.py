@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, and TensorBoard where TensorFlow is installed.
+"""Where a run's numbers go: metrics.jsonl, and TensorBoard where TensorFlow is.
 
     with MetricWriter(workdir, first_step=state_step) as writer:
         writer.write(100, "train", {"loss": 0.7, "accuracy": 0.71})

@@ -2,7 +2,7 @@
 
 python scripts/evaluate.py --workdir runs/quickstart --dataset synthetic_faces --split
 test
-"""  # noqa: E501
+"""
 
 import argparse
 import pathlib

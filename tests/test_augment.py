@@ -56,7 +56,7 @@ def test_every_operation(images, keys, options):
     np.testing.assert_allclose(batch, loop, atol=2e-5)
     assert batch.dtype == images.dtype
     assert batch.shape == images.shape
-    assert 0 <= batch.min()
+    assert batch.min() >= 0
     assert batch.max() <= 1
     assert np.abs(batch - images).max() > 0.01
     others = jax.random.split(jax.random.key(2), 6)

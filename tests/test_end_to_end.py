@@ -1,4 +1,4 @@
-"""From a run to an evaluation, an export and predictions, by the commands users type."""
+"""From a run to evaluation, export and predictions, by the commands users type."""
 
 import json
 import shutil
@@ -196,17 +196,17 @@ def test_predict_prints_a_line_a_file_and_goes_on_after_errors(
 
 
 def test_mistakes_end_in_one_line(run_python, tmp_path, model, small_data_dir):
-    for arguments, message in (
-        (["scripts/predict.py", "--model", tmp_path, "x.png"], "metadata.json is missing"),
-        (["scripts/export.py", "--workdir", tmp_path, "--out", tmp_path], "config.json"),
-        (["scripts/export.py", "--model", tmp_path, "--out", tmp_path], "is missing"),
-        (
-            ["scripts/evaluate.py", "--model", model, "--dataset", "fer2013",
-             "--split", "test", "--data_dir", small_data_dir],
-            "scripts/prepare_data.py --dataset fer2013",
-        ),
-    ):  # fmt: skip
-        result = run_python(*arguments, check=False)
+    def expect(message, script, *arguments):
+        result = run_python(f"scripts/{script}.py", *arguments, check=False)
         assert result.returncode == 1
         assert message in result.stderr
         assert "Traceback" not in result.stderr
+
+    expect("metadata.json is missing", "predict", "--model", tmp_path, "x.png")
+    expect("config.json is missing", "export", "--workdir", tmp_path, "--out", "x")
+    expect("no model", "export", "--model", tmp_path, "--out", "x")
+    expect(
+        "scripts/prepare_data.py --dataset fer2013",
+        *("evaluate", "--model", model, "--dataset", "fer2013"),
+        *("--split", "public_test", "--data_dir", small_data_dir),
+    )

@@ -1,4 +1,4 @@
-"""inference: stated rules for sizes and colours against Pillow; errors; bounded batches."""
+"""inference: rules for sizes and colours against Pillow; errors; batches."""
 
 import json
 
@@ -124,8 +124,8 @@ def test_missing_and_unreadable_models_say_what_to_do(model_folder, tmp_path):
     (tmp_path / inference.METADATA).write_text(
         json.dumps({"classes": [], "input": {"shape": []}, "versions": {"jax": "9.9"}})
     )
-    with pytest.raises(ModelError, match="model.jax_export is missing"):
+    with pytest.raises(ModelError, match=r"model.jax_export is missing"):
         Predictor(tmp_path)
     (tmp_path / inference.ARTEFACT).write_bytes(b"\x00" * 64)
-    with pytest.raises(ModelError, match=r"with jax 9.9 .*export.py --model"):
+    with pytest.raises(ModelError, match=r"(?s)with jax 9.9 .*export.py --model"):
         Predictor(tmp_path)

@@ -1,4 +1,4 @@
-"""metrics: against scikit-learn and hand-computed cases, with masks and several devices."""
+"""metrics: against scikit-learn and by hand, with masks and several devices."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""models: parameters and FLOPs by a table, torchvision's counts, modes and precision."""
+"""models: a table of parameters and FLOPs, torchvision's counts, modes, types."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""optim: schedules by their known points, decay on kernels only, PyTorch's SGD by hand."""
+"""optim: schedules by known points, decay on kernels only, PyTorch's SGD by hand."""
 
 import jax
 import jax.numpy as jnp

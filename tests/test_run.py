@@ -27,6 +27,8 @@ def config():
         ("train.num_epochs", 0, "num_epochs: expected 1 or more, found 0"),
         ("train.ema_decay", 1.0, "ema_decay: expected 0 <= decay < 1, found 1.0"),
         ("train.profile_steps", (3,), r"profile_steps: expected .* found \(3,\)"),
+        ("augment.flip", 2.0, "augment.flip: expected .* found 2.0"),
+        ("loss.class_weights", "equal", "class_weights: expected .* found 'equal'"),
         ("seed", -1, "seed: expected 0 or more, found -1"),
     ],
 )

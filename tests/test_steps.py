@@ -1,4 +1,4 @@
-"""steps: one device equals four, several steps a call, the moving average, the order."""
+"""steps: one device equals four, several steps a call, the moving average, masks."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,6 @@
-"""writers: metrics.jsonl holds each step once, also after a resume or a cut-off line."""
+"""writers: metrics.jsonl holds each step once, also after a resume or a cut."""
 
 import json
-import sys
 
 import pytest
 
@@ -42,9 +41,9 @@ def test_works_without_tensorflow(tmp_path, run_python):
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"
         "from deepfer_jax.writers import MetricWriter\n"
-        f"with MetricWriter({str(tmp_path)!r}, 0) as w: w.write(1, 'train', {{'loss': 2}})"
+        f"with MetricWriter({str(tmp_path)!r}, 0) as writer:\n"
+        "    writer.write(1, 'train', {'loss': 2})"
     )
     run_python("-c", code)
     assert steps_of(tmp_path) == [1]
-    assert "tensorflow" not in [p.name for p in tmp_path.iterdir()]
-    assert sys.modules.get("tensorflow", 0) is not None
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]

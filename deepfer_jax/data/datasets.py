@@ -4,23 +4,27 @@
     faces = load_split(builder, "public_test")     # {image, label, id}
 
 A data set is prepared once, by scripts/prepare_data.py, as tfrecord (which TensorFlow
-reads) or array_record (which needs no TensorFlow). `synthetic_faces` is drawn by code and
-is prepared when it is first opened.
+reads) or array_record (which needs no TensorFlow). `synthetic_faces` is drawn by code
+and is prepared when it is first opened.
 """
 
 import importlib.util
+import io
 import logging
 import os
+import shlex
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from deepfer_jax.data.fer2013 import Fer2013
 from deepfer_jax.data.synthetic import SyntheticFaces
 from deepfer_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
+_READ_BATCH = 512
 
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "fer2013": Fer2013,
@@ -29,6 +33,7 @@ BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
 
 
 def has_tensorflow() -> bool:
+    """Whether it is installed; does not import it."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
@@ -38,14 +43,15 @@ def default_file_format() -> str:
 
 
 def create_builder(
-    name: str, data_dir: str | os.PathLike, file_format: str
+    name: str, data_dir: str | os.PathLike, file_format: str | None = None
 ) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set, prepared or not.
 
     Args:
       name: a key of BUILDERS, or "key/builder_config".
       data_dir: where it is, or will be.
-      file_format: "tfrecord" or "array_record".
+      file_format: "tfrecord" or "array_record" to prepare it; None to open what is
+        there.
 
     Raises:
       UserError: unknown name.
@@ -72,17 +78,34 @@ def load_builder(name: str, data_dir: str | os.PathLike) -> tfds.core.DatasetBui
     Raises:
       UserError: unknown name, or it is not prepared there.
     """
-    builder = create_builder(name, data_dir, default_file_format())
+    builder = create_builder(name, data_dir)
     if not builder.data_path.exists():
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise UserError(
-                f"{name} is not prepared in {data_dir}: run\n  python "
-                f"scripts/prepare_data.py --dataset {name} --manual_dir FOLDER_OF_FILES "
-                f"--data_dir {data_dir}"
+                f"{name} is not prepared in {data_dir}: run\n"
+                f"  python scripts/prepare_data.py --dataset {name} "
+                "--manual_dir FOLDER_OF_FILES "
+                f"--data_dir {shlex.quote(os.fspath(data_dir))}"
             )
         _log.info("drawing %s into %s, once", name, builder.data_path)
+        builder = create_builder(name, data_dir, default_file_format())
         builder.download_and_prepare()
-    return tfds.builder_from_directory(builder.data_path)
+    return open_prepared(builder.data_path)
+
+
+def open_prepared(folder: os.PathLike) -> tfds.core.DatasetBuilder:
+    """Opens what is in a folder such as data/fer2013/1.0.0, in the format it has.
+
+    Raises:
+      UserError: the folder holds no whole data set.
+    """
+    try:
+        return tfds.builder_from_directory(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(
+            f"{folder} holds no whole data set: remove that folder and prepare it "
+            f"again ({error})"
+        ) from error
 
 
 def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -101,26 +124,52 @@ def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
       image: uint8 [N, H, W, C]; label: int32 [N]; id: list of N strings.
 
     Raises:
-      UserError: no such split, or tfrecord without TensorFlow.
+      UserError: no such split, faces are missing, or tfrecord without TensorFlow.
     """
     check_split(builder, split)
     num = builder.info.splits[split].num_examples
     image = np.empty((num, *builder.info.features["image"].shape), np.uint8)
     label, ids = np.empty(num, np.int32), []
-    for i, example in enumerate(_read(builder, split)):
-        image[i], label[i] = example["image"], example["label"]
-        name = example["id"]
-        ids.append(name.decode() if isinstance(name, bytes) else name)
+    for batch in _read_batches(builder, split):
+        part = slice(len(ids), len(ids) + len(batch["id"]))
+        image[part], label[part] = batch["image"], batch["label"]
+        ids += [name.decode() for name in batch["id"]]
+    if len(ids) != num:
+        raise UserError(
+            f"{builder.data_path}, split {split}: expected {num} faces, found "
+            f"{len(ids)}: remove that folder and prepare it again"
+        )
     return {"image": image, "label": label, "id": ids}
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str):
+def _read_batches(builder: tfds.core.DatasetBuilder, split: str):
+    """Returns an iterable of {image, label, id} of many examples, in stored order."""
     if builder.info.file_format.value == "array_record":
-        return iter(builder.as_data_source(split))
+        source = builder.as_data_source(
+            split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        shape = builder.info.features["image"].shape
+        return (
+            _decoded(
+                source.__getitems__(range(i, min(i + _READ_BATCH, len(source)))), shape
+            )
+            for i in range(0, len(source), _READ_BATCH)
+        )
     if not has_tensorflow():
         raise UserError(
-            f"{builder.data_path} is in tfrecord, which needs TensorFlow: install it, or "
-            "prepare the data again with --file_format array_record into another "
+            f"{builder.data_path} is in tfrecord, which needs TensorFlow: install it, "
+            "or prepare the data again with --file_format array_record into another "
             "--data_dir"
         )
-    return builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+    # These data sets have disable_shuffling, for which TFDS reads the shards in order.
+    batches = builder.as_dataset(
+        split=split, shuffle_files=False, batch_size=_READ_BATCH
+    )
+    return batches.as_numpy_iterator()
+
+
+def _decoded(examples: list[dict[str, Any]], shape) -> dict[str, list]:
+    batch = {name: [example[name] for example in examples] for name in examples[0]}
+    # TFDS would decode by Pillow too, after a warning that OpenCV is not installed.
+    images = (Image.open(io.BytesIO(encoded)) for encoded in batch["image"])
+    return batch | {"image": [np.reshape(image, shape) for image in images]}

@@ -14,7 +14,7 @@ from deepfer_jax.data.emotions import EMOTIONS
 
 
 def face_features(size: int = 48) -> tfds.features.FeaturesDict:
-    """Returns image uint8 [size, size, 1], label (an index of EMOTIONS) and id (text)."""
+    """Returns image uint8 [size, size, 1], label (index of EMOTIONS) and id (text)."""
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(

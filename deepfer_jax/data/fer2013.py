@@ -4,17 +4,20 @@
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir="downloads"))
 
-In the manual folder stands fer2013.csv or icml_face_data.csv (columns emotion, pixels and
-Usage in any order), or the folders train/<emotion>/ and test/<emotion>/. The folder test/
-holds the official public and private test faces together: a file's name says which
-(PublicTest_..., PrivateTest_...).
+In the manual folder stands fer2013.csv or icml_face_data.csv (columns emotion, pixels
+and Usage in any order), or the folders train/<emotion>/ and test/<emotion>/, these also
+inside a folder images/. The folder test/ holds the official public and private test
+faces together: a file's name says which (PublicTest_..., PrivateTest_...).
+
+Every split keeps the order of the csv, or of the sorted paths. An id is Usage_row, such
+as PublicTest_28709 (rows count from 0 over the whole csv, as those of FER+ do), or the
+path of the image without its suffix.
 
 Goodfellow et al. 2013, "Challenges in Representation Learning" (arXiv:1307.0414).
 """
 
 import csv
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -41,11 +44,14 @@ OFFICIAL_COUNTS = {
 }
 _OTHER_SPELLINGS = {
     "anger": "angry",
+    "disgusted": "disgust",
     "fearful": "fear",
     "happiness": "happy",
     "sadness": "sad",
     "surprised": "surprise",
 }
+_LABELS = {str(label): label for label in range(len(EMOTIONS))}
+_PIXELS = {str(value): value for value in range(256)}
 WHERE_TO_GET = (
     "FER2013 cannot be downloaded automatically: get fer2013.csv from the Kaggle "
     "competition 'Challenges in Representation Learning: Facial Expression Recognition "
@@ -67,7 +73,7 @@ class Fer2013(tfds.core.GeneratorBasedBuilder):
 
     name = "fer2013"
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = WHERE_TO_GET
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -118,66 +124,81 @@ class CsvSource:
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        csv.field_size_limit(sys.maxsize)
 
     def usages(self) -> list[str]:
-        """Those that occur, in the order of SPLITS; every row's fields are checked."""
+        """Those that occur, in the order of SPLITS; checks all but the pixels.
+
+        Raises:
+          UserError: names the line and the field that is wrong.
+        """
         counts = {usage: np.zeros(len(EMOTIONS), int) for usage in SPLITS}
-        for _, emotion, _, usage in self._rows():
-            counts[usage][emotion] += 1
+        for row in self._rows():
+            counts[row.usage][row.emotion] += 1
+        if not any(count.any() for count in counts.values()):
+            raise UserError(f"{self._path} has a header but no rows")
         if not counts["Training"].any():
             raise UserError(f"{self._path}: no row has the Usage 'Training'")
         _check_classes(self._path, counts["Training"])
         return [usage for usage in SPLITS if counts[usage].any()]
 
     def faces(self, usage: str) -> Iterator[Face]:
-        index = 0
-        for line, emotion, pixels, row_usage in self._rows():
-            if row_usage == usage:
+        """Yields those of one Usage, in the order of the file."""
+        for index, row in enumerate(self._rows()):
+            if row.usage == usage:
                 yield Face(
-                    _parse_pixels(pixels, f"{self._path}, line {line}"),
-                    EMOTIONS[emotion],
+                    _parse_pixels(row.pixels, row.where),
+                    EMOTIONS[row.emotion],
                     f"{usage}_{index:05d}",
                 )
-                index += 1
 
-    def _rows(self) -> Iterator[tuple[int, int, str, str]]:
-        """Yields (line, emotion, pixels, usage)."""
+    def _rows(self) -> Iterator["_Row"]:
         with self._path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            if not header:
-                raise UserError(f"{self._path} is empty")
-            missing = {"emotion", "pixels", "usage"} - set(header)
-            if missing:
+            try:
+                yield from self._checked_rows(reader)
+            except (csv.Error, UnicodeDecodeError) as error:
+                where = f"{self._path}, near line {reader.line_num + 1}"
+                raise UserError(f"{where}: not a csv file ({error})") from None
+
+    def _checked_rows(self, reader) -> Iterator["_Row"]:
+        header = [name.strip().lower() for name in next(reader, [])]
+        if not header:
+            raise UserError(f"{self._path} is empty")
+        if not {"emotion", "pixels", "usage"} <= set(header):
+            found = ", ".join(name[:20] for name in header[:5])
+            raise UserError(
+                f"{self._path}, line 1: expected the columns emotion, pixels and "
+                f"Usage, found {found}"
+            )
+        columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
+        for row in reader:
+            if not row:
+                continue
+            where = f"{self._path}, line {reader.line_num}"
+            if len(row) != len(header):
                 raise UserError(
-                    f"{self._path}, line 1: expected the columns emotion, pixels and "
-                    f"Usage, found {header[:5]}"
+                    f"{where}: expected {len(header)} fields, found {len(row)}"
                 )
-            columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
-            empty = True
-            for row in reader:
-                if not row:
-                    continue
-                empty = False
-                where = f"{self._path}, line {reader.line_num}"
-                if len(row) != len(header):
-                    raise UserError(
-                        f"{where}: expected {len(header)} fields, found {len(row)}"
-                    )
-                emotion, pixels, usage = (row[i].strip() for i in columns)
-                if emotion not in ("0", "1", "2", "3", "4", "5", "6"):
-                    raise UserError(
-                        f"{where}: emotion: expected 0 to 6, found {emotion[:20]!r}"
-                    )
-                if usage not in SPLITS:
-                    raise UserError(
-                        f"{where}: Usage: expected one of {list(SPLITS)}, found "
-                        f"{usage[:20]!r}"
-                    )
-                yield reader.line_num, int(emotion), pixels, usage
-            if empty:
-                raise UserError(f"{self._path} has a header but no rows")
+            emotion, pixels, usage = (row[i].strip() for i in columns)
+            if emotion not in _LABELS:
+                raise UserError(
+                    f"{where}: emotion: expected 0 to 6, found {emotion[:20]!r}"
+                )
+            if usage not in SPLITS:
+                raise UserError(
+                    f"{where}: Usage: expected {', '.join(SPLITS)}, found "
+                    f"{usage[:20]!r}"
+                )
+            yield _Row(where, _LABELS[emotion], pixels, usage)
+
+
+class _Row(NamedTuple):
+    """where: the file and line; emotion: 0 to 6; pixels: not yet parsed."""
+
+    where: str
+    emotion: int
+    pixels: str
+    usage: str
 
 
 def _parse_pixels(text: str, where: str) -> np.ndarray:
@@ -188,16 +209,14 @@ def _parse_pixels(text: str, where: str) -> np.ndarray:
             f"{where}: pixels: expected {SIZE * SIZE} numbers, found {len(values)}"
         )
     try:
-        pixels = np.array(list(map(int, values)))
-    except ValueError:
-        bad = next(v for v in values if not v.lstrip("-").isdigit())
+        # Looking up is as fast as int(), and refuses -1, 256, 1.0, 1_0 and the like.
+        pixels = bytes([_PIXELS[value] for value in values])
+    except KeyError as error:
         raise UserError(
-            f"{where}: pixels: expected whole numbers, found {bad[:20]!r}"
+            f"{where}: pixels: expected whole numbers from 0 to 255, found "
+            f"{error.args[0][:20]!r}"
         ) from None
-    if pixels.min() < 0 or pixels.max() > 255:
-        bad = pixels[(pixels < 0) | (pixels > 255)][0]
-        raise UserError(f"{where}: pixels: expected 0 to 255, found {bad}")
-    return pixels.astype(np.uint8).reshape(SIZE, SIZE)
+    return np.frombuffer(pixels, np.uint8).reshape(SIZE, SIZE)
 
 
 def _check_classes(where: pathlib.Path, counts: np.ndarray) -> None:
@@ -207,20 +226,23 @@ def _check_classes(where: pathlib.Path, counts: np.ndarray) -> None:
 
 
 class FolderSource:
-    """train|test/<emotion>/<file>, one image a face."""
+    """train|test/<emotion>/<file>, one image a face; leaves out names such as .cache.
+
+    Raises:
+      UserError: names the folder or the file that is wrong; images are read later.
+    """
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
         self._files = {usage: [] for usage in SPLITS}
         for split in ("train", "test"):
-            for class_folder in sorted((folder / split).glob("*/")):
+            for class_folder in _visible(folder / split, pathlib.Path.is_dir):
                 emotion = _emotion_of(class_folder)
-                files = sorted(p for p in class_folder.iterdir() if p.is_file())
+                files = _visible(class_folder, pathlib.Path.is_file)
                 if not files:
-                    raise UserError(f"{class_folder} is empty")
+                    raise UserError(f"{class_folder} holds no image")
                 for path in files:
-                    usage = "Training" if split == "train" else _usage_of(path)
-                    self._files[usage].append((path, emotion))
+                    self._files[_usage_of(path, split)].append((path, emotion))
         counts = np.zeros(len(EMOTIONS), int)
         for _, emotion in self._files["Training"]:
             counts[EMOTIONS.index(emotion)] += 1
@@ -231,9 +253,17 @@ class FolderSource:
         return [usage for usage in SPLITS if self._files[usage]]
 
     def faces(self, usage: str) -> Iterator[Face]:
+        """Yields those of one Usage, in the order of their paths."""
         for path, emotion in self._files[usage]:
             name = path.relative_to(self._folder).with_suffix("").as_posix()
             yield Face(_read_image(path), emotion, name)
+
+
+def _visible(folder: pathlib.Path, is_kind) -> list[pathlib.Path]:
+    if not folder.is_dir():
+        return []
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(filter(is_kind, paths))
 
 
 def _emotion_of(folder: pathlib.Path) -> str:
@@ -246,33 +276,34 @@ def _emotion_of(folder: pathlib.Path) -> str:
     return name
 
 
-def _usage_of(path: pathlib.Path) -> str:
-    for usage in ("PublicTest", "PrivateTest"):
-        if path.name.startswith(usage):
-            return usage
-    raise UserError(
-        f"{path}: test/ holds the public and the private test faces together, and this "
-        "file's name does not say which: expected PublicTest_... or PrivateTest_..."
-    )
+def _usage_of(path: pathlib.Path, split: str) -> str:
+    test = [u for u in ("PublicTest", "PrivateTest") if path.name.startswith(u)]
+    if split == "test" and not test:
+        raise UserError(
+            f"{path}: test/ holds the public and the private test faces together, and "
+            "this file's name does not say which: expected PublicTest_... or "
+            "PrivateTest_..."
+        )
+    if split == "train" and test:
+        raise UserError(f"{path}: a face of {test[0]} is in train/")
+    return test[0] if test else "Training"
 
 
 def _read_image(path: pathlib.Path) -> np.ndarray:
     """Returns uint8 [48, 48]."""
     try:
         with Image.open(path) as image:
-            image.load()
-            rgb = np.asarray(image.convert("RGB"))
-            gray = np.asarray(image.convert("L"))
-            mode = image.mode
-    except (OSError, SyntaxError, ValueError) as error:
+            size, mode = image.size, image.mode
+            if size == (SIZE, SIZE):
+                rgb = np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises nearly anything for a damaged file.
         raise UserError(f"{path}: not a whole image ({error})") from None
-    if gray.shape != (SIZE, SIZE):
+    if size != (SIZE, SIZE):
         raise UserError(
-            f"{path}: expected {SIZE}x{SIZE} pixels, found "
-            f"{gray.shape[1]}x{gray.shape[0]}"
+            f"{path}: expected {SIZE}x{SIZE} pixels, found {size[0]}x{size[1]}"
         )
     if mode not in ("L", "1", "P", "LA", "RGB", "RGBA"):
         raise UserError(f"{path}: expected an 8-bit gray image, found mode {mode}")
-    if (rgb != gray[:, :, None]).any():
+    if (rgb != rgb[:, :, :1]).any():
         raise UserError(f"{path}: expected a gray image, found colours")
-    return gray
+    return np.ascontiguousarray(rgb[:, :, 0])

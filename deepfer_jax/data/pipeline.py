@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax import parallel
@@ -95,7 +94,7 @@ class Resident:
         return {name: resident[name][examples] for name in ("image", "label")}
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy batches {image, label} in stored order; the last may be smaller."""
+        """Yields numpy {image, label} in stored order; the last may be smaller."""
         arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
         for start in range(0, self.num_examples, batch_size):
             yield {name: x[start : start + batch_size] for name, x in arrays.items()}
@@ -106,15 +105,15 @@ def _stored_examples(builder, split: str):
     datasets.check_split(builder, split)
     if builder.info.file_format.value != "tfrecord":
         raise UserError(
-            f"config.dataset.pipeline='tf.data' reads tfrecord, but {builder.data_path} "
-            f"holds {builder.info.file_format.value}: prepare it with "
-            "--file_format tfrecord into another --data_dir, or use the pipeline "
+            "config.dataset.pipeline='tf.data' reads tfrecord, but "
+            f"{builder.data_path} holds {builder.info.file_format.value}: prepare it "
+            "with --file_format tfrecord into another --data_dir, or use the pipeline "
             "'resident'"
         )
     if not datasets.has_tensorflow():
         raise UserError(
-            "config.dataset.pipeline='tf.data' needs TensorFlow, which is not installed: "
-            "install it, or use the pipeline 'resident'"
+            "config.dataset.pipeline='tf.data' needs TensorFlow, which is not "
+            "installed: install it, or use the pipeline 'resident'"
         )
     import tensorflow_datasets as tfds
 
@@ -176,7 +175,7 @@ class TfData:
         return inputs
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy batches {image, label} in stored order; the last may be smaller."""
+        """Yields numpy {image, label} in stored order; the last may be smaller."""
         return self._batches(self._stored, batch_size, drop_remainder=False)
 
     @staticmethod

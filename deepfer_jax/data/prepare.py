@@ -2,13 +2,20 @@
 
     counts = prepare("fer2013", "downloads", "data", "tfrecord")
 
-Printed: progress, faces by split and class, whether those are the official numbers, and
-exact duplicates. If anything is wrong, nothing half-prepared stays behind.
+Printed: faces by split and class, whether those are the official numbers, and exact
+duplicates; on a terminal, a bar while it works. If anything is wrong, nothing
+half-prepared stays behind.
 """
 
 import collections
+import contextlib
 import hashlib
+import importlib.util
+import io
 import pathlib
+import sys
+import tempfile
+import time
 from typing import Any
 
 import numpy as np
@@ -18,6 +25,8 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS, find_source
 from deepfer_jax.errors import UserError
+
+_SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 
 
 def prepare(
@@ -37,9 +46,9 @@ def prepare(
     Raises:
       UserError: the input is missing or wrong, or TensorFlow is missing for tfrecord.
     """
-    builder = datasets.create_builder(dataset, data_dir, file_format)
+    builder = datasets.create_builder(dataset, data_dir)
     if builder.data_path.exists():
-        builder = tfds.builder_from_directory(builder.data_path)
+        builder = datasets.open_prepared(builder.data_path)
         found = builder.info.file_format.value
         if found != file_format:
             raise UserError(
@@ -48,15 +57,12 @@ def prepare(
             )
         print(f"{dataset} is prepared already: {builder.data_path}")
     else:
-        if file_format == "tfrecord" and not datasets.has_tensorflow():
-            raise UserError(
-                "tfrecord needs TensorFlow, which is not installed: use --file_format "
-                "array_record"
-            )
+        _check_file_format(file_format)
+        builder = datasets.create_builder(dataset, data_dir, file_format)
         _download_and_prepare(builder, manual_dir)
-        print(f"{dataset} is prepared: {builder.data_path}")
     splits = {
-        name: datasets.load_split(builder, name) for name in sorted(builder.info.splits)
+        name: datasets.load_split(builder, name)
+        for name in sorted(builder.info.splits, key=_SPLIT_ORDER.index)
     }
     counts = {
         name: np.bincount(split["label"], minlength=len(EMOTIONS))
@@ -69,25 +75,69 @@ def prepare(
     return counts
 
 
+def _check_file_format(file_format: str) -> None:
+    if file_format == "tfrecord" and not datasets.has_tensorflow():
+        raise UserError(
+            "tfrecord needs TensorFlow, which is not installed: use --file_format "
+            "array_record"
+        )
+    if file_format == "array_record" and not importlib.util.find_spec("array_record"):
+        raise UserError(
+            "array_record needs the package array_record, which is not installed: use "
+            "--file_format tfrecord"
+        )
+
+
 def _download_and_prepare(builder, manual_dir: str | None) -> None:
     config = tfds.download.DownloadConfig()
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         if manual_dir is None:
-            raise UserError(f"--manual_dir is missing. {builder.manual_instructions()}")
+            raise UserError(
+                f"--manual_dir is missing. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
         folder = pathlib.Path(manual_dir).expanduser().absolute()
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder. {builder.manual_instructions()}")
+            raise UserError(
+                f"{folder} is not a folder. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
         find_source(folder)
         config = tfds.download.DownloadConfig(manual_dir=folder)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    file_format = builder.info.file_format.value
+    print(f"preparing {builder.data_path} as {file_format}", flush=True)
+    start = time.perf_counter()
     try:
-        builder.download_and_prepare(download_config=config)
+        with (
+            tempfile.TemporaryDirectory() as downloads,
+            contextlib.redirect_stdout(io.StringIO()),  # "Unknown size", "downloaded"
+        ):
+            builder.download_and_prepare(download_dir=downloads, download_config=config)
     except Exception as error:
-        cause = error
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise cause from None
+        _remove_empty_folders(builder)
+        raise _user_error(error) from None
+    print(f"prepared in {time.perf_counter() - start:.0f} s")
+
+
+def _user_error(error: BaseException) -> BaseException:
+    """The cause that a person can mend, whatever TFDS wrapped around it."""
+    cause = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, OSError):
+            return UserError(f"cannot prepare the data: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def _remove_empty_folders(builder) -> None:
+    """Those that TFDS makes on the way to data_path, below data_dir."""
+    for folder in builder.data_path.parents:
+        if folder == builder.data_dir_root:
+            return
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def format_counts(counts: dict[str, np.ndarray]) -> str:
@@ -107,7 +157,7 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
         if split not in counts:
             lines.append(f"{split}: not in these files")
         elif tuple(counts[split]) == official:
-            lines.append(f"{split}: the official numbers")
+            lines.append(f"{split}: the official number of faces of every class")
         else:
             differences = ", ".join(
                 f"{name} {found - expected:+,}"
@@ -116,7 +166,10 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
                 )
                 if found != expected
             )
-            lines.append(f"warning: {split}: not the official numbers: {differences}")
+            lines.append(
+                f"warning: {split} differs from the official number of faces: "
+                f"{differences}"
+            )
     return "\n".join(lines)
 
 
@@ -132,6 +185,6 @@ def describe_duplicates(splits: dict[str, dict[str, Any]]) -> str:
     across = sum(len({name for name, _ in group}) > 1 for group in groups)
     conflicting = sum(len({label for _, label in group}) > 1 for group in groups)
     return (
-        f"exact duplicates: {len(groups):,} groups of {faces:,} faces, {across:,} groups "
-        f"across splits, {conflicting:,} with conflicting labels"
+        f"exact duplicates: {len(groups):,} groups of {faces:,} faces; "
+        f"{across:,} groups lie across splits, {conflicting:,} have conflicting labels"
     )

@@ -1,7 +1,8 @@
 """Networks by name: `create_model("tiny", num_classes=7)`.
 
 Every network is a Flax module called as `model(images, train)`, with images float
-[batch, height, width, channels] after normalisation, and logits float32 [batch, classes].
+[batch, height, width, channels] after normalisation, and logits float32
+[batch, classes].
 """
 
 from collections.abc import Callable

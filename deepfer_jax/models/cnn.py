@@ -65,7 +65,7 @@ class ResidualCNN(nn.Module):
       num_classes: number of logits.
       stem_features: channels of the first convolution.
       stem_stride: its stride.
-      stage_features: channels of each stage; every stage but the first halves the image.
+      stage_features: channels of each stage; all but the first halve the image.
       stage_blocks: residual blocks of each stage.
       dropout_rate: before the classifier.
       dtype: of computation; parameters, statistics and logits are float32.

@@ -1,0 +1,15 @@
+"""`vgg` on FER2013, for a GPU or TPU (Khaireddin & Chen 2021, arXiv:2105.03588)."""
+
+from configs import fer2013
+
+
+def get_config():
+    config = fer2013.get_config()
+    config.model.name = "vgg"
+    config.model.dropout_rate = 0.5
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.weight_decay = 1e-4
+    config.train.batch_size = 64
+    config.train.num_epochs = 100
+    return config

@@ -1,0 +1,49 @@
+"""configs: every recipe is whole, and builds a network, an optimiser and a schedule."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from deepfer_jax import optim
+from deepfer_jax.augment import AugmentOptions
+from deepfer_jax.errors import UserError
+from deepfer_jax.evaluate import create_network
+from deepfer_jax.run import check_config
+
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_recipe(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.lock()
+    check_config(config)
+    AugmentOptions(**config.augment)
+    create_network(config)
+    schedule = optim.create_schedule(config.optimizer, 10, 10 * config.train.num_epochs)
+    optim.create_optimizer(config.optimizer, schedule)
+
+
+def test_every_augmentation_has_its_field():
+    from configs import default
+
+    fields = set(default.get_config().augment)
+    assert fields == set(AugmentOptions.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.name", "huge", r"config.model: .*'tiny'.* found 'huge'"),
+        ("model.dtype", "float16", r"config.model.dtype: .* found 'float16'"),
+        ("model.options", {"stem": "small"}, r"config.model: .*'stem'"),
+    ],
+)
+def test_networks_that_there_are_not(field, value, message):
+    from configs import default
+
+    config = default.get_config()
+    config.update({field.split(".")[0]: {field.split(".")[1]: value}})
+    with pytest.raises(UserError, match=message):
+        create_network(config)
