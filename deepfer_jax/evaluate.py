@@ -36,7 +36,8 @@ def create_network(config: ConfigDict, **options: Any) -> nn.Module:
     model = config.model
     if model.dtype not in ("float32", "bfloat16"):
         raise UserError(
-            f"config.model.dtype: expected 'float32' or 'bfloat16', found {model.dtype!r}"
+            "config.model.dtype: expected 'float32' or 'bfloat16', found "
+            f"{model.dtype!r}"
         )
     try:
         return create_model(

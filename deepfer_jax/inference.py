@@ -114,8 +114,8 @@ def _load_program(path: pathlib.Path, metadata: dict) -> jax.export.Exported:
         made_with = metadata.get("versions", {}).get("jax", "an unknown version")
         raise ModelError(
             f"{path}: jax {jax.__version__} cannot read this program, which was "
-            f"exported with jax {made_with} ({type(error).__name__}). An older jax does "
-            "not read a newer one's: install that one, or export again from the "
+            f"exported with jax {made_with} ({type(error).__name__}). An older jax "
+            "does not read a newer one's: install that one, or export again from the "
             "parameters with this one:\n"
             f"  python scripts/export.py --model {path.parent} --out NEW_MODEL"
         ) from error

@@ -106,16 +106,8 @@ def test_the_builder_stores_what_was_drawn(small_data_dir, split):
 
 def test_prepares_and_reads_without_tensorflow(run_python, tmp_path):
     program = """
-import importlib.machinery
-import importlib.util
 import sys
-
-# As if it were not installed. sys.modules["tensorflow"] = None would not do: TFDS would
-# take the name for the module. Nor would a finder that raises: find_spec must be None.
-find = importlib.machinery.PathFinder.find_spec
-importlib.machinery.PathFinder.find_spec = lambda name, *where: (
-    None if name.split(".")[0] == "tensorflow" else find(name, *where))
-assert importlib.util.find_spec("tensorflow") is None
+import tests.no_tensorflow
 import numpy as np
 from deepfer_jax.data.synthetic import SyntheticFaces, draw_example
 builder = SyntheticFaces(

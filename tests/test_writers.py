@@ -39,7 +39,7 @@ def test_tensorboard_gets_the_scalars(tmp_path):
 
 def test_works_without_tensorflow(tmp_path, run_python):
     code = (
-        "import sys; sys.modules['tensorflow'] = None\n"
+        "import tests.no_tensorflow\n"
         "from deepfer_jax.writers import MetricWriter\n"
         f"with MetricWriter({str(tmp_path)!r}, 0) as writer:\n"
         "    writer.write(1, 'train', {'loss': 2})"
