@@ -1,0 +1,63 @@
+"""README.md: its commands run, in order, on a small csv in the place of FER2013."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for line in "".join(BLOCKS).splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder like the repository's, with downloads/fer2013.csv and faces/."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("configs", "deepfer_jax", "scripts"):
+        (folder / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    (folder / "downloads").mkdir()
+    with (folder / "downloads" / "fer2013.csv").open("w") as file:
+        print("emotion,pixels,Usage", file=file)
+        for usage, num in (("Training", 140), ("PublicTest", 70)):
+            for i in range(num):
+                pixels = " ".join(map(str, rng.integers(0, 256, 48 * 48)))
+                print(f"{i % 7},{pixels},{usage}", file=file)
+    (folder / "faces").mkdir()
+    face = rng.integers(0, 256, (48, 48)).astype(np.uint8)
+    Image.fromarray(face).save(folder / "faces" / "a.png")
+    return folder
+
+
+def test_every_command_runs_in_order(folder):
+    assert COMMANDS[:2] == ["make train", "make test"]  # .ci/run runs these
+    for command in COMMANDS[2:]:
+        arguments = shlex.split(command)
+        assert arguments[0] == "python"
+        if "deepfer_jax.main" in arguments:
+            arguments.append("--config.train.num_epochs=3")
+        result = subprocess.run(
+            [sys.executable, *arguments[1:]],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+    assert (folder / "augmented.png").exists()
+    assert (folder / "runs/tiny/eval/fer2013_public_test_ten_crop.json").exists()
+
+
+def test_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
