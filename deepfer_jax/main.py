@@ -42,6 +42,18 @@ def main(argv: list[str]) -> None:
             sys.exit(128 + stopped.signum)
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl's own, but a recipe or field that there is not ends in one line."""
+    try:
+        rest = app.parse_flags_with_usage(argv)
+        _ = _CONFIG.value.seed  # a file that was not found shows here
+    except AttributeError as error:
+        sys.exit(f"error: no such field of the configuration: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    return rest
+
+
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -81,13 +81,21 @@ def check_config(config: ConfigDict) -> None:
 def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
     """Makes the folder, or checks that it belongs to this configuration.
 
+    A folder without a checkpoint yet belongs to none: a start that failed (no data, a
+    wrong field) can be mended and tried again.
+
     Raises:
       UserError: it holds a run of another configuration; the fields are named.
     """
     workdir = pathlib.Path(workdir).absolute()
     path = workdir / "config.json"
     text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-    if path.exists():
+    started = any((workdir / "checkpoints").glob("*.sha256"))
+    if started and not path.exists():
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json: name another --workdir"
+        )
+    if started:
         old, new = (_flatten(x) for x in (_read(path), json.loads(text)))
         differ = [
             f"  {name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} "
@@ -104,10 +112,6 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
         epochs = old["train.num_epochs"], new["train.num_epochs"]
         if epochs[0] != epochs[1]:
             _log.info("train.num_epochs was %d, now %d: the schedule too", *epochs)
-    elif (workdir / "checkpoints").exists():
-        raise UserError(
-            f"{workdir} holds checkpoints but no config.json: name another --workdir"
-        )
     workdir.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text + "\n")

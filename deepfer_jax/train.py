@@ -15,6 +15,7 @@ import math
 import os
 import pathlib
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from deepfer_jax import losses, optim, parallel
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.pipeline import create_pipeline
+from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, create_network, evaluate
 from deepfer_jax.metrics import summarize
@@ -93,8 +94,8 @@ def train_and_evaluate(
         )
         train_step = make_train_step(config, model, optimizer, schedule, class_weights)
         run_steps = parallel.pmap_train(make_run_steps(train_step, train_data.lookup))
-        trainer = Trainer(config, workdir, checkpoints, steps_per_epoch)
-        trainer.run(run_steps, state, train_data, validation_data)
+        trainer = Trainer(config, workdir, checkpoints, train_data, validation_data)
+        trainer.run(run_steps, state)
     best = {"step": checkpoints.best()} | checkpoints.metadata(checkpoints.best())
     _log.info(
         "run complete: %d epochs; best is epoch %d with %.2f %% on %s",
@@ -106,7 +107,7 @@ def train_and_evaluate(
     return best
 
 
-def open_data(config: ConfigDict):
+def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]:
     """Returns the pipelines of the training and the validation split."""
     dataset = config.dataset
     builder = datasets.load_builder(dataset.name, dataset.data_dir)
@@ -138,7 +139,8 @@ class Trainer:
       config: of the run.
       workdir: where metrics and traces go.
       checkpoints: writable.
-      steps_per_epoch: of the training data.
+      train_data: a pipeline of deepfer_jax.data.pipeline.
+      validation_data: another.
     """
 
     def __init__(
@@ -146,18 +148,19 @@ class Trainer:
         config: ConfigDict,
         workdir: pathlib.Path,
         checkpoints: Checkpoints,
-        steps_per_epoch: int,
+        train_data: Resident | TfData,
+        validation_data: Resident | TfData,
     ):
         self.config, self.workdir = config, workdir
         self.checkpoints = checkpoints
-        self.steps_per_epoch = steps_per_epoch
-        self.num_steps = config.train.num_epochs * steps_per_epoch
+        self.train_data, self.validation_data = train_data, validation_data
+        self.steps_per_epoch = train_data.steps_per_epoch
+        self.num_steps = config.train.num_epochs * self.steps_per_epoch
         self.eval_step = create_eval_step(config)
         self.signum = None
 
-    def run(self, run_steps, state: TrainState, train_data, validation_data) -> None:
+    def run(self, run_steps: Callable, state: TrainState) -> None:
         """Trains from the state's step to the end of the last epoch."""
-        self.image_shape = train_data.image_shape
         step = int(state.step)
         with (
             MetricWriter(self.workdir, step) as self.writer,
@@ -166,11 +169,11 @@ class Trainer:
             _Trace(self.config.train.profile_steps, self.workdir) as self.trace,
         ):
             while step < self.num_steps:
-                state = self._epoch(run_steps, state, step, train_data)
+                state = self._epoch(run_steps, state, step)
                 step = int(state.step)
-                self._validate_and_save(state, step, validation_data)
+                self._validate_and_save(state, step)
 
-    def _epoch(self, run_steps, state, step: int, train_data) -> TrainState:
+    def _epoch(self, run_steps: Callable, state: TrainState, step: int) -> TrainState:
         """From `step` to the end of its epoch."""
         train = self.config.train
         epoch, first = divmod(step, self.steps_per_epoch)
@@ -178,24 +181,22 @@ class Trainer:
             1 if jax.default_backend() == "cpu" else 20
         )
         self.progress.pause()
+        self.epoch_losses, self.epoch_accuracies = [], []
         pending = []
-        for resident, inputs in train_data.epoch(epoch, first, steps_per_call):
+        for resident, inputs in self.train_data.epoch(epoch, first, steps_per_call):
             self.trace.before(step)
             state, metrics = run_steps(state, resident, inputs)
             pending.append(metrics)
             before, step = step, step + len(metrics["loss"])
-
-            def passes(every, before=before, step=step):
-                return every > 0 and before // every != step // every
-
             ends = step % self.steps_per_epoch == 0
-            save = passes(train.checkpoint_every_steps) or self.signum is not None
-            if passes(train.log_every_steps) or save or ends:
+            stops = self.signum is not None
+            saves = stops or _crosses(train.checkpoint_every_steps, before, step)
+            if ends or saves or _crosses(train.log_every_steps, before, step):
                 self._write(pending, step, epoch)
                 pending = []
-            if save and not ends:
+            if saves and not ends:
                 self._save(state, epoch, accuracy=None)
-            if self.signum is not None and not ends:
+            if stops and not ends:
                 raise Stopped(self.signum, step)
         return state
 
@@ -225,21 +226,22 @@ class Trainer:
             means,
             f"{epoch + 1}/{self.config.train.num_epochs}",
         )
-        self.train_means = means
+        self.epoch_losses.append(steps["loss"])
+        self.epoch_accuracies.append(steps["accuracy"])
         speed = {"faces_per_second": self.progress.faces_per_second}
         self.writer.write(step, "train", means | speed)
 
     def _save(self, state: TrainState, epoch: int, accuracy: float | None) -> None:
         """epoch counts finished ones; accuracy is the validation split's, or None."""
-        shape = list(self.image_shape)
+        shape = list(self.train_data.image_shape)
         metadata = {"epoch": epoch, "accuracy": accuracy, "image_shape": shape}
         self.checkpoints.save(state, metadata)
 
-    def _validate_and_save(self, state: TrainState, step: int, validation_data) -> None:
+    def _validate_and_save(self, state: TrainState, step: int) -> None:
         metrics, _ = evaluate(
             self.eval_step,
             eval_variables(state),
-            validation_data,
+            self.validation_data,
             self.config.evaluation.batch_size,
         )
         result = summarize(metrics, EMOTIONS)
@@ -251,8 +253,8 @@ class Trainer:
         self._save(state, epoch, result["accuracy"])
         self.progress.line(
             f"epoch {epoch}/{self.config.train.num_epochs}  "
-            f"loss {self.train_means['loss']:.3f}  "
-            f"accuracy {self.train_means['accuracy']:.1%}  "
+            f"loss {np.concatenate(self.epoch_losses).mean():.3f}  "
+            f"accuracy {np.concatenate(self.epoch_accuracies).mean():.1%}  "
             f"validation {result['accuracy']:.2%}  "
             f"{self.progress.faces_per_second:,.0f} faces/s  "
             f"{self.progress.time_left()} left"
@@ -273,6 +275,11 @@ class Trainer:
         finally:
             for signum, handler in old.items():
                 signal.signal(signum, handler)
+
+
+def _crosses(every: int, before: int, after: int) -> bool:
+    """Whether a multiple of `every` lies in (before, after]; 0 has none."""
+    return every > 0 and before // every != after // every
 
 
 class _Trace:

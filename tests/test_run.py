@@ -44,15 +44,29 @@ def test_an_unknown_field_is_an_error(config):
         config.optimizer.learning_rat = 1.0
 
 
+def start_run(workdir, config):
+    """Opens a folder and leaves what a saved checkpoint leaves."""
+    open_workdir(workdir, config)
+    (workdir / "checkpoints").mkdir()
+    (workdir / "checkpoints" / "10.sha256").touch()
+
+
 def test_the_same_configuration_opens_again(tmp_path, config):
-    open_workdir(tmp_path, config)
+    start_run(tmp_path, config)
     open_workdir(tmp_path, config)
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["model"]["mean"] == [0.508]
 
 
-def test_another_configuration_is_refused_by_its_fields(tmp_path, config):
+def test_without_a_checkpoint_any_configuration_may_start(tmp_path, config):
     open_workdir(tmp_path, config)
+    config.seed = 3
+    open_workdir(tmp_path, config)
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 3
+
+
+def test_another_configuration_is_refused_by_its_fields(tmp_path, config):
+    start_run(tmp_path, config)
     config.seed = 3
     config.optimizer.learning_rate = 1.0
     with pytest.raises(UserError) as error:
@@ -64,7 +78,7 @@ def test_another_configuration_is_refused_by_its_fields(tmp_path, config):
 
 
 def test_logging_and_length_may_change(tmp_path, config, caplog):
-    open_workdir(tmp_path, config)
+    start_run(tmp_path, config)
     config.train.num_epochs = 20
     config.train.log_every_steps = 7
     config.evaluation.batch_size = 3
@@ -76,10 +90,10 @@ def test_logging_and_length_may_change(tmp_path, config, caplog):
 def test_folders_that_are_no_run_are_refused(tmp_path, config):
     with pytest.raises(UserError, match=r"config.json is missing"):
         restore_run(tmp_path)
+    start_run(tmp_path, config)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json is damaged"):
         open_workdir(tmp_path, config)
     (tmp_path / "config.json").unlink()
-    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match=r"checkpoints but no config.json"):
         open_workdir(tmp_path, config)

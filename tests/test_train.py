@@ -198,6 +198,27 @@ def test_another_configuration_is_refused_without_a_traceback(run_main, uninterr
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "configs/nope.py"], "configs/nope.py"),
+        (["--config", "configs/default.py", "--config.train.nope=3"], "nope"),
+        (["--config", "configs/default.py", "--config.augment.flip=2"], "augment.flip"),
+        (
+            ["--config", "configs/fer2013_tiny.py", "--config.dataset.data_dir=none"],
+            "scripts/prepare_data.py --dataset fer2013",
+        ),
+    ],
+)
+def test_mistakes_end_in_one_line(run_python, tmp_path, arguments, message):
+    result = run_python(
+        *("-m", "deepfer_jax.main", "--workdir", tmp_path, *arguments), check=False
+    )
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_damaged_checkpoint_is_named_and_an_older_one_used(
     run_main, uninterrupted, tmp_path
 ):

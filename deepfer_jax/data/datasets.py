@@ -101,7 +101,7 @@ def open_prepared(folder: os.PathLike) -> tfds.core.DatasetBuilder:
     """
     try:
         return tfds.builder_from_directory(folder)
-    except (FileNotFoundError, ValueError) as error:
+    except Exception as error:  # TFDS has an error of its own for each damaged file.
         raise UserError(
             f"{folder} holds no whole data set: remove that folder and prepare it "
             f"again ({error})"
