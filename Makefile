@@ -5,7 +5,8 @@
 # JAX=cuda13   with either: the accelerator's jax (cuda13 or tpu)
 # PYTHON=...   the interpreter that makes .venv (3.11 or 3.12)
 
-PYTHON ?= $(shell command -v python3.12 python3.11 python3 | head -n 1)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c "import venv" 2>/dev/null && echo $$p && break; done)
 JAX ?=
 RUN := runs/quickstart
 MODEL := models/quickstart

@@ -4,10 +4,6 @@ python scripts/prepare_data.py --dataset fer2013 --manual_dir downloads --data_d
 """
 
 import argparse
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow says so if it is on.
 
 from deepfer_jax import errors
 from deepfer_jax.data import datasets
