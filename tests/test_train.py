@@ -246,6 +246,40 @@ def test_both_pipelines_learn_and_evaluate_alike(uninterrupted):
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("pipeline", ["resident", "tf.data"])
+def test_four_devices_and_several_steps_a_call(
+    main_command, uninterrupted, tmp_path, pipeline
+):
+    fields = {
+        "dataset.pipeline": pipeline,
+        "train.steps_per_call": 4,
+        "train.num_epochs": 1,
+        "train.checkpoint_every_steps": 0,
+    }
+    command, environment = main_command(tmp_path, **fields)
+    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=300)
+    assert steps_of(tmp_path, "train") == [4, 8, 10]
+    assert steps_of(tmp_path, "validation") == [10]
+    # The same batches as one device and single steps: the first losses agree.
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    expected = read_metrics(uninterrupted(pipeline) / "metrics.jsonl")
+    by_hand = (3 * expected[0]["train/loss"] + expected[1]["train/loss"]) / 4
+    assert lines[0]["train/loss"] == pytest.approx(by_hand, abs=0.05)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(run_python, small_data_dir):
+    code = (
+        "from deepfer_jax.data import datasets\n"
+        "from deepfer_jax.data.pipeline import create_pipeline\n"
+        f"data = datasets.load_builder('synthetic_faces/small', {small_data_dir!r})\n"
+        "create_pipeline('resident', data, 'train', 30, 0, 1).steps_per_epoch"
+    )
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    result = run_python("-c", code, env=flags, check=False)
+    assert "batch_size=30 cannot be shared equally by 4 devices" in result.stderr
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step(small_config, tmp_path):
     with small_config.unlocked():
         small_config.optimizer.name = "sgd"

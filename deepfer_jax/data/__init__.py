@@ -2,7 +2,7 @@
 
 import os
 
-# Before TensorFlow is first imported, by TFDS or clu: without these it fills the terminal
-# with notes on oneDNN and on its own logging.
+# Before TensorFlow is first imported, by TFDS or clu: without these it fills the
+# terminal with notes on oneDNN and on its own logging.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -8,11 +8,14 @@ reads) or array_record (which needs no TensorFlow). `synthetic_faces` is drawn b
 and is prepared when it is first opened.
 """
 
+import contextlib
 import importlib.util
 import io
 import logging
 import os
 import shlex
+import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -89,8 +92,19 @@ def load_builder(name: str, data_dir: str | os.PathLike) -> tfds.core.DatasetBui
             )
         _log.info("drawing %s into %s, once", name, builder.data_path)
         builder = create_builder(name, data_dir, default_file_format())
-        builder.download_and_prepare()
+        generate(builder, tfds.download.DownloadConfig())
     return open_prepared(builder.data_path)
+
+
+def generate(builder: tfds.core.DatasetBuilder, config: Any) -> None:
+    """Prepares a data set, with bars on a terminal and in silence elsewhere."""
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    with (
+        tempfile.TemporaryDirectory() as downloads,
+        contextlib.redirect_stdout(io.StringIO()),  # "Unknown size", "downloaded"
+    ):
+        builder.download_and_prepare(download_dir=downloads, download_config=config)
 
 
 def open_prepared(folder: os.PathLike) -> tfds.core.DatasetBuilder:

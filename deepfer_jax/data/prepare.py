@@ -11,10 +11,7 @@ import collections
 import contextlib
 import hashlib
 import importlib.util
-import io
 import pathlib
-import sys
-import tempfile
 import time
 from typing import Any
 
@@ -102,17 +99,11 @@ def _download_and_prepare(builder, manual_dir: str | None) -> None:
             )
         find_source(folder)
         config = tfds.download.DownloadConfig(manual_dir=folder)
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
     file_format = builder.info.file_format.value
     print(f"preparing {builder.data_path} as {file_format}", flush=True)
     start = time.perf_counter()
     try:
-        with (
-            tempfile.TemporaryDirectory() as downloads,
-            contextlib.redirect_stdout(io.StringIO()),  # "Unknown size", "downloaded"
-        ):
-            builder.download_and_prepare(download_dir=downloads, download_config=config)
+        datasets.generate(builder, config)
     except Exception as error:
         _remove_empty_folders(builder)
         raise _user_error(error) from None
