@@ -30,7 +30,7 @@ endif
 	@echo "next:     $(BIN)/python scripts/predict.py --model $(MODEL) FACE.png"
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

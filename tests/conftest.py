@@ -6,6 +6,11 @@ import subprocess
 import sys
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# What is compiled once serves all workers and the processes that tests start.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(
+    os.path.join(os.path.dirname(__file__), "..", ".pytest_cache", "jax")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import pytest
@@ -17,25 +22,14 @@ if str(ROOT) not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory):
-    """One folder for all workers of this test run."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-
-
-@pytest.fixture(scope="session")
-def run_python(shared_folder):
+def run_python():
     """Runs Python in a process of its own, from the repository's root."""
 
     def run(*args, check=True, env=(), **options):
-        environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(shared_folder / "jax_cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-        }
         result = subprocess.run(
             [sys.executable, *map(str, args)],
             cwd=ROOT,
-            env=environment | dict(env),
+            env=os.environ | dict(env),
             capture_output=True,
             text=True,
             timeout=300,
