@@ -22,11 +22,13 @@ STRENGTHS = {
     "brightness": 0.3,
     "contrast": 0.4,
     "gamma": 0.3,
-    "blur": 0.5,
+    "blur": 0.9,
     "erasing": 0.5,
 }
 CASES = [AugmentOptions(**{name: x}) for name, x in STRENGTHS.items()]
 CASES.append(AugmentOptions(**STRENGTHS))
+
+jitted = jax.jit(augment.augment_batch, static_argnums=2)
 
 
 def case_name(options):
@@ -37,19 +39,19 @@ def case_name(options):
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
-    smooth = scipy.ndimage.gaussian_filter(rng.random((6, 24, 24, 1)), (0, 2, 2, 0))
+    smooth = scipy.ndimage.gaussian_filter(rng.random((3, 24, 28, 1)), (0, 2, 2, 0))
     low, high = smooth.min(), smooth.max()
     return jnp.asarray((smooth - low) / (high - low), jnp.float32)
 
 
 @pytest.fixture(scope="module")
 def keys():
-    return jax.random.split(jax.random.key(1), 6)
+    return jax.random.split(jax.random.key(1), 3)
 
 
 @pytest.mark.parametrize("options", CASES, ids=case_name)
 def test_every_operation(images, keys, options):
-    batch = jax.jit(augment.augment_batch, static_argnums=2)(keys, images, options)
+    batch = jitted(keys, images, options)
     loop = jnp.stack(
         [augment.augment(k, x, options) for k, x in zip(keys, images, strict=True)]
     )
@@ -59,8 +61,9 @@ def test_every_operation(images, keys, options):
     assert batch.min() >= 0
     assert batch.max() <= 1
     assert np.abs(batch - images).max() > 0.01
-    others = jax.random.split(jax.random.key(2), 6)
-    assert np.abs(batch - augment.augment_batch(others, images, options)).max() > 0.01
+    np.testing.assert_array_equal(batch, jitted(keys, images, options))
+    others = jax.random.split(jax.random.key(4), 3)
+    assert np.abs(batch - jitted(others, images, options)).max() > 0.01
 
 
 def test_all_off_is_the_identity(images, keys):
@@ -68,11 +71,23 @@ def test_all_off_is_the_identity(images, keys):
     assert out is images or (np.asarray(out) == np.asarray(images)).all()
 
 
+def test_uint8_is_divided_by_255_and_dtypes_are_kept(images, keys):
+    options = AugmentOptions(rotation=15.0, brightness=0.3)
+    whole = jnp.round(255 * images).astype(jnp.uint8)
+    out = jitted(keys, whole, options)
+    assert out.dtype == jnp.float32
+    same = jitted(keys, whole.astype(jnp.float32) / 255, options)
+    np.testing.assert_allclose(out, same, atol=1e-6)
+    low = jitted(keys, images.astype(jnp.bfloat16), options)
+    assert low.dtype == jnp.bfloat16
+    assert low.min() >= 0
+    assert low.max() <= 1
+
+
 def test_colour_images_are_treated_alike_in_every_channel(images, keys):
     colour = jnp.repeat(images, 3, axis=-1)
     options = AugmentOptions(**(STRENGTHS | {"erasing": 0.0}))
-    out = augment.augment_batch(keys, colour, options)
-    gray = augment.augment_batch(keys, images, options)
+    out, gray = jitted(keys, colour, options), jitted(keys, images, options)
     np.testing.assert_allclose(out, jnp.repeat(gray, 3, axis=-1), atol=1e-6)
 
 
@@ -83,6 +98,14 @@ def test_flip_mirrors_about_half(images):
     mirrored = (np.asarray(out) == np.asarray(images[0, :, ::-1])).all((1, 2, 3))
     assert (same | mirrored).all()
     assert 160 < mirrored.sum() < 240
+
+
+def test_flip_twice_is_the_identity(images, keys):
+    once = augment.random_flip(keys[0], images[0], 1.0)
+    np.testing.assert_array_equal(once, images[0, :, ::-1])
+    np.testing.assert_array_equal(
+        augment.random_flip(keys[1], once, 1.0), np.asarray(images[0])
+    )
 
 
 @pytest.mark.parametrize("reference", ["scipy", "dm_pix"])
@@ -103,14 +126,31 @@ def test_affine_equals_a_reference(images, reference):
             images[0], in_three, offset=np.r_[full, 0.0], order=1, mode="nearest"
         )[:, :, 0]
     ours = augment.affine(images[0], jnp.asarray(matrix), jnp.asarray(offset))
-    np.testing.assert_allclose(ours[:, :, 0], expected, atol=2e-5)
+    np.testing.assert_allclose(ours[:, :, 0], expected, atol=2e-6)
+
+
+def test_random_affine_is_one_resampling_of_the_stated_transform(images):
+    key = jax.random.key(6)
+    draw = np.asarray(jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0))
+    angle, size = np.deg2rad(20) * draw[0], 1 + 0.2 * draw[1]
+    rotate = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    matrix = np.array(rotate) @ [[1, 0], [0.3 * draw[2], 1]] / size
+    image = np.asarray(images[0, :, :, 0])
+    centre = (np.array(image.shape) - 1) / 2
+    offset = centre + 0.1 * draw[3:] * image.shape - matrix @ centre
+    expected = scipy.ndimage.affine_transform(
+        image, matrix, offset, order=1, mode="nearest"
+    )
+    ours = augment.random_affine(key, images[0], 20.0, 0.2, 0.1, 0.3)
+    np.testing.assert_allclose(ours[:, :, 0], expected, atol=2e-6)
 
 
 def test_affine_directions(images):
     # A quarter turn clockwise about the centre; a shift by whole pixels.
     rotate = jnp.array([[0.0, -1.0], [1.0, 0.0]])
-    turned = augment.affine(images[0], rotate, jnp.zeros(2))
-    np.testing.assert_allclose(turned, np.rot90(images[0], -1), atol=1e-5)
+    square = images[0, :24, :24]
+    turned = augment.affine(square, rotate, jnp.zeros(2))
+    np.testing.assert_allclose(turned, np.rot90(square, -1), atol=1e-6)
     shifted = augment.affine(images[0], jnp.eye(2), jnp.array([3.0, 0.0]))
     np.testing.assert_allclose(shifted[:-3], images[0, 3:], atol=1e-6)
 
@@ -121,20 +161,25 @@ def test_blur_equals_dm_pix_away_from_the_edges(images):
     np.testing.assert_allclose(ours[4:-4, 4:-4], theirs[4:-4, 4:-4], atol=1e-6)
     flat = augment.gaussian_blur(jnp.full((9, 9, 1), 0.5), 1.0)
     np.testing.assert_allclose(flat, 0.5, rtol=1e-6)
+    edges = scipy.ndimage.gaussian_filter(
+        np.asarray(images[0, :, :, 0]), 1.1, mode="nearest", radius=3
+    )
+    np.testing.assert_allclose(ours[:, :, 0], edges, atol=1e-6)
 
 
 def test_erasing_fills_a_rectangle_of_the_stated_area():
     image = jnp.full((48, 48, 1), 2.0)  # outside the noise's range
     keys = jax.random.split(jax.random.key(4), 300)
-    out = np.asarray(jax.vmap(lambda k: augment.random_erasing(k, image, 1.0))(keys))
+    erase = jax.jit(jax.vmap(augment.random_erasing, (0, None, None)))
+    out = np.asarray(erase(keys, image, 1.0))
     areas = (out != 2).mean((1, 2, 3))
     assert 0.015 < areas.min() < 0.05
     assert 0.15 < areas.max() < 0.22
     for changed in (out != 2)[:20, :, :, 0]:
         rows, columns = changed.any(1), changed.any(0)
         assert changed.sum() == rows.sum() * columns.sum()
-    applied = jax.vmap(lambda k: augment.random_erasing(k, image, 0.25))(keys)
-    assert 45 < (np.asarray(applied) != 2).any((1, 2, 3)).sum() < 105
+    applied = np.asarray(erase(keys, image, 0.25))
+    assert 45 < (applied != 2).any((1, 2, 3)).sum() < 105
 
 
 def test_crop_is_a_window_of_the_padded_image():
@@ -142,8 +187,9 @@ def test_crop_is_a_window_of_the_padded_image():
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), "edge")
     windows = [padded[y : y + 6, x : x + 6] for y in range(5) for x in range(5)]
     seen = set()
-    for key in jax.random.split(jax.random.key(5), 60):
-        out = np.asarray(augment.random_crop(key, image, 2))
+    keys = jax.random.split(jax.random.key(5), 60)
+    crops = jax.vmap(lambda key: augment.random_crop(key, image, 2))(keys)
+    for out in np.asarray(crops):
         seen.add(next(i for i, w in enumerate(windows) if (w == out).all()))
     assert len(seen) > 15
 
@@ -156,18 +202,43 @@ def batch():
 
 def test_mixup_blends_images_and_targets_by_one_weight(batch):
     images, targets = batch
-    mixed, soft = augment.mixup(jax.random.key(0), images, targets, 1.0)
+    key = jax.random.key(0)
+    mixed, soft = jax.jit(augment.mixup)(key, images, targets, 1.0)
     weight = float(soft[1, 1])
     assert 0.01 < weight < 0.99
     np.testing.assert_allclose(mixed[1], weight * 1 + (1 - weight) * 0, rtol=1e-5)
     np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(soft[1, 0], 1 - weight, rtol=1e-5)
+    low = jax.eval_shape(augment.mixup, key, images.astype(jnp.bfloat16), targets, 1.0)
+    assert low[0].dtype == jnp.bfloat16
+
+
+def test_mixup_weight_follows_its_beta_distribution(batch):
+    def weight(key):
+        return augment.mixup(key, batch[0][:, :1, :1], batch[1], 0.4)[1][1, 1]
+
+    weights = jax.jit(jax.vmap(weight))(jax.random.split(jax.random.key(1), 4000))
+    assert float(weights.mean()) == pytest.approx(0.5, abs=0.03)
+    # Beta(a, a) has variance 1 / (4 (2 a + 1)).
+    assert float(weights.var()) == pytest.approx(1 / (4 * 1.8), abs=0.01)
+
+
+def test_mix_batch_is_each_alone_or_nothing(batch, monkeypatch):
+    monkeypatch.setattr(augment, "mixup", lambda *args: ("mixup", args[-1]))
+    monkeypatch.setattr(augment, "cutmix", lambda *args: ("cutmix", args[-1]))
+    key = jax.random.key(3)
+    for name in ("mixup", "cutmix"):
+        options = AugmentOptions(**{f"{name}_alpha": 0.7})
+        assert augment.mix_batch(key, *batch, options) == (name, 0.7)
+    out = augment.mix_batch(key, *batch, AugmentOptions())
+    assert out[0] is batch[0]
+    assert out[1] is batch[1]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_cutmix_weight_is_the_pasted_area(batch, seed):
     images, targets = batch
-    mixed, soft = augment.cutmix(jax.random.key(seed), images, targets, 1.0)
+    mixed, soft = jax.jit(augment.cutmix)(jax.random.key(seed), images, targets, 1.0)
     kept = (np.asarray(mixed) == np.asarray(images)).mean((1, 2, 3))
     np.testing.assert_allclose(soft[1, 1], kept[1], atol=1e-6)
     np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-6)
@@ -176,9 +247,10 @@ def test_cutmix_weight_is_the_pasted_area(batch, seed):
 def test_both_on_chooses_one(batch):
     images, targets = batch
     options = AugmentOptions(mixup_alpha=1.0, cutmix_alpha=1.0)
+    mix = jax.jit(augment.mix_batch, static_argnums=3)
     kinds = set()
     for seed in range(12):
-        mixed, _ = augment.mix_batch(jax.random.key(seed), images, targets, options)
+        mixed, _ = mix(jax.random.key(seed), images, targets, options)
         whole = np.asarray(mixed) == np.round(np.asarray(mixed))
         kinds.add("cutmix" if whole.all() else "mixup")
     assert kinds == {"mixup", "cutmix"}
@@ -190,3 +262,13 @@ def test_values_outside_the_range_are_refused(field):
         AugmentOptions(**{field: -1})
     with pytest.raises(ValueError, match=r"augment.flip: .* at most 1.0, found 1.5"):
         AugmentOptions(flip=1.5)
+    with pytest.raises(ValueError, match=r"augment.crop: expected an integer.* 1.5"):
+        AugmentOptions(crop=1.5)
+    for value in (float("nan"), float("inf"), "0.2", None):
+        with pytest.raises(ValueError, match=r"augment.mixup_alpha: expected a number"):
+            AugmentOptions(mixup_alpha=value)
+
+
+def test_options_are_hashable_and_compare_by_value():
+    assert hash(AugmentOptions(flip=0.5)) == hash(AugmentOptions(flip=0.5))
+    assert AugmentOptions(flip=0.5) != AugmentOptions(flip=0.4)

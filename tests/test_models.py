@@ -1,13 +1,16 @@
-"""models: a table of parameters and FLOPs, torchvision's counts, modes, types."""
+"""models: a table of parameters and FLOPs, modes, types, parity with PyTorch."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from deepfer_jax.models import MODELS, create_model
+from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
 # Parameters and FLOPs a face (XLA's cost analysis) for 48x48x1 and seven classes.
 TABLE = {
@@ -30,8 +33,37 @@ def shapes_of(model, shape=(48, 48, 1)):
     return jax.eval_shape(lambda: model.init(jax.random.key(0), images))
 
 
+def random_variables(model, shape=(48, 48, 1)):
+    """Variables by NumPy, with non-trivial statistics: compiles nothing.
+
+    Kernels are drawn small enough for logits of ResNet-50 to stay near 1, where an
+    absolute tolerance means something.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            value = rng.uniform(0.5, 1.5, leaf.shape)
+        else:
+            fan_in = np.prod(leaf.shape[:-1])
+            gain = fan_in**-0.5 if name == "kernel" else 0.1
+            value = gain * rng.normal(size=leaf.shape)
+        return value.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(model, shape))
+
+
 def num_parameters(variables):
     return sum(x.size for x in jax.tree.leaves(variables["params"]))
+
+
+def dtypes(tree):
+    return {x.dtype for x in jax.tree.leaves(tree)}
+
+
+def test_every_network_has_a_row():
+    assert TABLE.keys() == MODELS.keys()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -56,28 +88,71 @@ def test_torchvision_parameter_counts(name):
     assert num_parameters(shapes_of(model, (224, 224, 3))) == TORCHVISION[name]
 
 
-def test_resnet_stage_sizes_and_small_stem():
-    def stage_sizes(stem):
-        model = create_model("resnet18", stem=stem)
-        _, captured = jax.eval_shape(
-            lambda: model.init_with_output(
-                jax.random.key(0),
-                jnp.zeros((1, 48, 48, 1)),
-                capture_intermediates=lambda m, _: (m.name or "").startswith("stage"),
-            )
+@pytest.mark.parametrize(
+    ("stem", "sizes"), [("imagenet", [12, 6, 3, 2]), ("small", [48, 24, 12, 6])]
+)
+def test_resnet_stage_sizes(stem, sizes):
+    model = create_model("resnet18", stem=stem)
+    _, captured = jax.eval_shape(
+        lambda: model.init_with_output(
+            jax.random.key(0),
+            jnp.zeros((1, 48, 48, 1)),
+            capture_intermediates=lambda m, _: (m.name or "").startswith("stage"),
         )
-        stages = captured["intermediates"]
-        return [stages[f"stage{i}"]["__call__"][0].shape[1] for i in (1, 2, 3, 4)]
+    )
+    stages = captured["intermediates"]
+    assert [stages[f"stage{i}"]["__call__"][0].shape[1] for i in (1, 2, 3, 4)] == sizes
 
-    assert stage_sizes("imagenet") == [12, 6, 3, 2]
-    assert stage_sizes("small") == [48, 24, 12, 6]
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tiny", {"stem/conv", "stage1/block1/conv1", "stage2/block1/downsample/norm"}),
+        ("vgg", {"stage1/conv1", "stage4/norm2", "fc1", "fc2"}),
+        ("resnet18", {"stem/norm", "stage1/block0/conv1", "stage2/block0/norm2"}),
+        ("resnet50", {"stage1/block0/downsample/conv", "stage4/block2/norm3"}),
+    ],
+)
+def test_parameter_paths(name, expected):
+    paths = flatten_dict(shapes_of(create_model(name))["params"], sep="/")
+    assert {path.rpartition("/")[0] for path in paths} > expected | {"head"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_types_and_any_batch_size(name):
+    model = create_model(name, num_classes=3, dtype=jnp.bfloat16, dropout_rate=0.5)
+    variables = shapes_of(model)
+    assert dtypes(variables) == {jnp.dtype("float32")}
+    rngs = {"dropout": jax.random.key(0)}
+    for batch_size in (1, 5):
+        images = jnp.zeros((batch_size, 48, 48, 1))
+        logits = jax.eval_shape(model.apply, variables, images)
+        assert (logits.shape, logits.dtype) == ((batch_size, 3), jnp.float32)
+        train = functools.partial(
+            model.apply, train=True, mutable=["batch_stats"], rngs=rngs
+        )
+        logits, changed = jax.eval_shape(train, variables, images)
+        assert (logits.shape, logits.dtype) == ((batch_size, 3), jnp.float32)
+        assert dtypes(changed) == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_axis_of_batch_statistics_is_needed_in_training_only(name):
+    model = create_model(name, bn_axis_name="batch")
+    images = jnp.zeros((2, 48, 48, 1))
+    variables = shapes_of(model)
+    jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=True))
+    jax.eval_shape(model.apply, variables, images)
+    train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    with pytest.raises(NameError, match="batch"):
+        jax.eval_shape(train, variables, images)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     model = create_model("tiny", dropout_rate=0.5)
     images = jax.random.normal(jax.random.key(1), (4, 48, 48, 1))
-    return model, jax.jit(model.init)(jax.random.key(0), images), images
+    return model, random_variables(model), images
 
 
 def test_training_moves_statistics_and_evaluation_does_not(tiny):
@@ -86,18 +161,15 @@ def test_training_moves_statistics_and_evaluation_does_not(tiny):
     @functools.partial(jax.jit, static_argnums=0)
     def apply(train):
         rngs = {"dropout": jax.random.key(0)}
-        return model.apply(
+        _, changed = model.apply(
             variables, images, train=train, mutable=["batch_stats"], rngs=rngs
         )
+        return changed["batch_stats"]
 
-    logits, changed = apply(False)
-    assert logits.shape == (4, 7)
-    jax.tree.map(
-        np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"]
-    )
-    _, changed = apply(True)
-    before = variables["batch_stats"]["stem_norm"]["mean"]
-    assert np.abs(changed["batch_stats"]["stem_norm"]["mean"] - before).max() > 0
+    before = variables["batch_stats"]
+    jax.tree.map(np.testing.assert_array_equal, apply(False), before)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), apply(True), before)
+    assert min(jax.tree.leaves(moved)) > 0
 
 
 def test_each_face_is_read_by_itself_in_evaluation(tiny):
@@ -120,28 +192,134 @@ def test_batch_statistics_are_those_of_all_devices(tiny):
     per_device = jax.vmap(lambda x: train_with(synced, x), axis_name="batch")
     split = jax.jit(per_device)(images.reshape(2, 2, 48, 48, 1))
     np.testing.assert_allclose(split.reshape(4, 7), expected, atol=1e-4)
-    # The axis is not needed to evaluate or to create the network.
-    jax.eval_shape(synced.apply, variables, images)
-    shapes_of(synced)
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18"])
-def test_bfloat16_is_close_and_keeps_float32_parameters(name):
+def test_bfloat16_is_close(name):
     images = jax.random.normal(jax.random.key(1), (2, 48, 48, 1))
     exact, low = create_model(name), create_model(name, dtype=jnp.bfloat16)
-    variables = jax.jit(low.init)(jax.random.key(0), images)
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    variables = random_variables(exact)
     expected = jax.jit(exact.apply)(variables, images)
     logits = jax.jit(low.apply)(variables, images)
-    assert logits.dtype == jnp.float32
-    scale = float(jnp.abs(expected).max())
-    assert float(jnp.abs(logits - expected).max()) < 0.05 * max(scale, 1.0)
+    difference = float(jnp.abs(logits - expected).max())
+    assert 0 < difference < 0.05 * float(jnp.abs(expected).max())  # 0: not bfloat16
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(("block", "last"), [(BasicBlock, 2), (Bottleneck, 3)])
+def test_initial_scales_and_kernels(block, last, zero):
+    model = ResNet(7, block, (2,), zero_init_residual=zero)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+    for path, leaf in flatten_dict(params, sep="/").items():
+        if path.endswith("/scale"):
+            assert (leaf == (0 if zero and f"/norm{last}/" in path else 1)).all(), path
+    # He's deviation for fan_out: (2 / (7 * 7 * 64)) ** 0.5 = 0.0253.
+    assert np.std(params["stem"]["conv"]["kernel"]) == pytest.approx(0.0253, rel=0.1)
 
 
 def test_unknown_names_and_options_are_named():
     with pytest.raises(ValueError, match=r"'base'.*found 'huge'"):
         create_model("huge")
-    with pytest.raises(ValueError, match=r"model 'tiny'.*'stem'"):
+    with pytest.raises(ValueError, match=r"'tiny'.*'dropout_rate'.*found 'stem'"):
         create_model("tiny", stem="small")
     with pytest.raises(ValueError, match=r"stem: expected .* found 'large'"):
         create_model("resnet18", stem="large")
+
+
+def torch_resnet(torch, bottleneck, stage_blocks, num_classes):
+    """torchvision's ResNet, written again: same structure and names of parameters."""
+    t = torch.nn
+    expansion = 4 if bottleneck else 1
+
+    def conv(inputs, outputs, kernel, stride=1):
+        return t.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+    class Block(t.Module):
+        def __init__(self, inputs, width, stride):
+            super().__init__()
+            outputs = expansion * width
+            # Channels, kernel and stride of each convolution.
+            basic = [(width, 3, stride), (width, 3, 1)]
+            layers = [(width, 1, 1), (width, 3, stride), (outputs, 1, 1)]
+            self.layers = layers if bottleneck else basic
+            channels = inputs
+            for i, (out, kernel, step) in enumerate(self.layers, start=1):
+                setattr(self, f"conv{i}", conv(channels, out, kernel, step))
+                setattr(self, f"bn{i}", t.BatchNorm2d(out))
+                channels = out
+            self.downsample = None
+            if stride != 1 or inputs != outputs:
+                self.downsample = t.Sequential(
+                    conv(inputs, outputs, 1, stride), t.BatchNorm2d(outputs)
+                )
+
+        def forward(self, x):
+            y = x
+            for i in range(1, len(self.layers) + 1):
+                y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+                y = y.relu() if i < len(self.layers) else y
+            return (y + (x if self.downsample is None else self.downsample(x))).relu()
+
+    class Net(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = conv(3, 64, 7, 2), t.BatchNorm2d(64)
+            self.maxpool = t.MaxPool2d(3, 2, 1)
+            channels = 64
+            for i, num_blocks in enumerate(stage_blocks):
+                blocks = []
+                for j in range(num_blocks):
+                    stride = 2 if i > 0 and j == 0 else 1
+                    blocks.append(Block(channels, 64 * 2**i, stride))
+                    channels = expansion * 64 * 2**i
+                setattr(self, f"layer{i + 1}", t.Sequential(*blocks))
+            self.fc = t.Linear(channels, num_classes)
+
+        def forward(self, x):
+            x = self.maxpool(self.bn1(self.conv1(x)).relu())
+            x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+            return self.fc(x.mean((2, 3)))
+
+    return Net().eval()
+
+
+def torch_name(path):
+    """torchvision's name of a path such as stage1/block0/conv1/kernel."""
+    for pattern, replacement in (
+        (r"^stem/conv", "conv1"),
+        (r"^stem/norm", "bn1"),
+        (r"^stage(\d)/block(\d)", r"layer\1.\2"),
+        (r"downsample/conv", "downsample.0"),
+        (r"downsample/norm", "downsample.1"),
+        (r"/norm(\d)", r".bn\1"),
+        (r"^head", "fc"),
+        (r"(kernel|scale)$", "weight"),
+        (r"(mean|var)$", r"running_\1"),
+    ):
+        path = re.sub(pattern, replacement, path)
+    return path.replace("/", ".")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_parity_with_pytorch(name):
+    torch = pytest.importorskip("torch")
+    model = create_model(name, num_classes=10)
+    variables = random_variables(model, (64, 64, 3))
+    images = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
+
+    bottleneck = name == "resnet50"
+    net = torch_resnet(torch, bottleneck, (3, 4, 6, 3) if bottleneck else (2,) * 4, 10)
+    weights = {}
+    for tree in variables.values():
+        for path, x in flatten_dict(tree, sep="/").items():
+            if path.endswith("/kernel"):  # HWIO -> OIHW; [in, out] -> [out, in]
+                x = x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T
+            weights[torch_name(path)] = torch.from_numpy(np.ascontiguousarray(x))
+    net.load_state_dict(weights)  # strict: every name and shape
+    with torch.no_grad():
+        expected = net(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+
+    with jax.default_matmul_precision("highest"):
+        logits = np.asarray(jax.jit(model.apply)(variables, images))
+    assert np.ptp(expected, axis=0).max() > 0.1  # images are told apart
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4)

@@ -2,9 +2,14 @@
 
 Every network is a Flax module called as `model(images, train)`, with images float
 [batch, height, width, channels] after normalisation, and logits float32
-[batch, classes].
+[batch, num_classes].
+
+    model = create_model("resnet18", num_classes=7, stem="small", dtype=jnp.bfloat16)
+    variables = model.init(jax.random.key(0), images)
+    logits = model.apply(variables, images)
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +26,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet.resnet50,
 }
 
+# What Flax gives to every module, and our own argument.
+_NOT_OPTIONS = {"parent", "name", "num_classes"}
+
 
 def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
     """Constructs a network.
@@ -29,15 +37,23 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
       name: a key of MODELS.
       num_classes: number of logits.
       **options: of all networks: `dtype` (of computation; parameters stay float32),
-        `dropout_rate` (before the classifier), `bn_axis_name` (the axis of pmap over
-        which batch statistics are averaged in training). Of ResNets also `stem`.
+        `dropout_rate` (before the classifier; in `vgg` after each wide layer),
+        `bn_axis_name` (the axis of pmap over which batch statistics are averaged in
+        training). Of ResNets also `stem` and `zero_init_residual`; of `tiny` and
+        `base` the other fields of `cnn.ResidualCNN`.
+
+    Returns:
+      A module; nothing is computed yet.
 
     Raises:
       ValueError: unknown name or option.
     """
     if name not in MODELS:
         raise ValueError(f"model: expected one of {sorted(MODELS)}, found {name!r}")
-    try:
-        return MODELS[name](num_classes=num_classes, **options)
-    except TypeError as error:
-        raise ValueError(f"model {name!r}: {error}") from None
+    known = inspect.signature(MODELS[name]).parameters.keys() - _NOT_OPTIONS
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"model {name!r}: options are {sorted(known)}, found {option!r}"
+            )
+    return MODELS[name](num_classes=num_classes, **options)

@@ -3,38 +3,44 @@
     model = resnet18(num_classes=7, stem="small")
 
 He et al. 2016 (arXiv:1512.03385); ResNet-50 is the "v1.5" with the stride in the 3x3
-convolution. Names follow the paper's stages: `stage1/block0/conv1`, `downsample_conv`.
+convolution. Parameter paths and torchvision's names: `stem/conv` (conv1), `stem/norm`
+(bn1), `stage1/block0/conv1` (layer1.0.conv1), `.../norm1` (bn1), `.../downsample/conv`
+(downsample.0), `.../downsample/norm` (downsample.1), `head` (fc).
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepfer_jax.models.cnn import ConvNorm
+
+# He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions."""
+    """Two 3x3 convolutions beside a shortcut."""
 
     features: int
     stride: int
-    conv: Any
-    norm: Any
-    expansion = 1
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    act: Callable[[jax.Array], jax.Array]
+    last_scale_init: Callable[..., jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.conv(
             self.features, (3, 3), strides=self.stride, padding=1, name="conv1"
         )(x)
-        y = nn.relu(self.norm(name="norm1")(y))
+        y = self.act(self.norm(name="norm1")(y))
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
-        y = self.norm(name="norm2")(y)
-        return nn.relu(y + _shortcut(x, y.shape[-1], self.stride, self.conv, self.norm))
+        y = self.norm(name="norm2", scale_init=self.last_scale_init)(y)
+        return self.act(y + _shortcut(x, y, self.stride, self.conv, self.norm))
 
 
 class Bottleneck(nn.Module):
@@ -42,73 +48,83 @@ class Bottleneck(nn.Module):
 
     features: int
     stride: int
-    conv: Any
-    norm: Any
-    expansion = 4
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    act: Callable[[jax.Array], jax.Array]
+    last_scale_init: Callable[..., jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.conv(self.features, (1, 1), padding=0, name="conv1")(x)
-        y = nn.relu(self.norm(name="norm1")(y))
+        y = self.act(self.norm(name="norm1")(y))
         y = self.conv(
             self.features, (3, 3), strides=self.stride, padding=1, name="conv2"
         )(y)
-        y = nn.relu(self.norm(name="norm2")(y))
+        y = self.act(self.norm(name="norm2")(y))
         y = self.conv(4 * self.features, (1, 1), padding=0, name="conv3")(y)
-        y = self.norm(name="norm3")(y)
-        return nn.relu(y + _shortcut(x, y.shape[-1], self.stride, self.conv, self.norm))
+        y = self.norm(name="norm3", scale_init=self.last_scale_init)(y)
+        return self.act(y + _shortcut(x, y, self.stride, self.conv, self.norm))
 
 
-def _shortcut(x: jax.Array, features: int, stride: int, conv, norm) -> jax.Array:
-    """The input itself, or its 1x1 projection where size or channels differ."""
-    if stride == 1 and x.shape[-1] == features:
+def _shortcut(x: jax.Array, y: jax.Array, stride: int, conv, norm) -> jax.Array:
+    """The block's input, or its 1x1 projection where size or channels differ."""
+    if stride == 1 and x.shape[-1] == y.shape[-1]:
         return x
-    x = conv(features, (1, 1), strides=stride, padding=0, name="downsample_conv")(x)
-    return norm(name="downsample_norm")(x)
+    return ConvNorm(
+        y.shape[-1],
+        (1, 1),
+        conv,
+        norm,
+        stride=stride,
+        padding=0,
+        name="downsample",
+    )(x)
 
 
 class Stage(nn.Module):
     """Blocks of one width; the first has the stride."""
 
-    block: Any
     features: int
     num_blocks: int
     stride: int
-    conv: Any
-    norm: Any
+    block: Callable[..., nn.Module]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.num_blocks):
             stride = self.stride if i == 0 else 1
-            block = self.block(
-                self.features, stride, self.conv, self.norm, name=f"block{i}"
-            )
-            x = block(x)
+            x = self.block(self.features, stride, name=f"block{i}")(x)
         return x
 
 
 class ResNet(nn.Module):
-    """A ResNet of four stages.
+    """A ResNet: a stem, stages of blocks, global average pooling and a classifier.
 
     Attributes:
       num_classes: number of logits.
       block: BasicBlock or Bottleneck.
-      stage_blocks: blocks of each stage.
+      stage_blocks: blocks of each stage; stage i is 64 * 2**i wide (times four in
+        Bottleneck).
       stem: "imagenet", 7x7 with stride 2 and a max pool, or "small", 3x3 with stride 1,
         for 48-pixel faces.
+      zero_init_residual: start the last BN scale of each block at 0, so that a block
+        starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Off
+        by default, as in torchvision; use it to train from scratch in large batches.
       dropout_rate: before the classifier.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
+      act: activation.
     """
 
     num_classes: int
-    block: Any
+    block: Callable[..., nn.Module]
     stage_blocks: Sequence[int]
     stem: str = "imagenet"
+    zero_init_residual: bool = False
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    act: Callable[[jax.Array], jax.Array] = nn.relu
 
     def __post_init__(self):
         if self.stem not in ("imagenet", "small"):
@@ -119,34 +135,52 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Returns logits, float32 [batch, num_classes].
+
+        Args:
+          images: float [batch, height, width, channels], normalised.
+          train: use and update batch statistics, and drop out (needs the "dropout"
+            key where `dropout_rate` is not 0).
+        """
         conv = functools.partial(
             nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL_INIT
         )
         norm = functools.partial(
             nn.BatchNorm,
             use_running_average=not train,
-            momentum=0.9,
+            momentum=0.9,  # PyTorch's 0.1
             epsilon=1e-5,
             dtype=self.dtype,
             axis_name=self.bn_axis_name if train else None,
         )
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        block = functools.partial(
+            self.block,
+            conv=conv,
+            norm=norm,
+            act=self.act,
+            last_scale_init=zeros if self.zero_init_residual else ones,
+        )
         x = images.astype(self.dtype)
-        if self.stem == "imagenet":
-            x = conv(64, (7, 7), strides=2, padding=3, name="stem_conv")(x)
-        else:
-            x = conv(64, (3, 3), padding=1, name="stem_conv")(x)
-        x = nn.relu(norm(name="stem_norm")(x))
+        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = ConvNorm(
+            64,
+            (kernel, kernel),
+            conv,
+            norm,
+            stride=stride,
+            padding=kernel // 2,
+            name="stem",
+        )(x)
+        x = self.act(x)
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, num_blocks in enumerate(self.stage_blocks):
             stride = 1 if i == 0 else 2
-            name = f"stage{i + 1}"
-            x = Stage(self.block, 64 * 2**i, num_blocks, stride, conv, norm, name=name)(
-                x
-            )
-        x = x.mean((1, 2))
+            x = Stage(64 * 2**i, num_blocks, stride, block, name=f"stage{i + 1}")(x)
+        x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
+        return nn.Dense(self.num_classes, name="head")(x)
 
 
 resnet18 = functools.partial(ResNet, block=BasicBlock, stage_blocks=(2, 2, 2, 2))
