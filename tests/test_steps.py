@@ -29,6 +29,12 @@ np.savez(sys.argv[1], *leaves)
 
 def make_config(**train):
     config = default.get_config()
+    # A small one of tiny's family, quick to compile.
+    config.model.options = {
+        "stem_features": 8,
+        "stage_features": (8, 16),
+        "stage_blocks": (1, 1),
+    }
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1
     config.optimizer.schedule = "constant"
@@ -78,7 +84,7 @@ def test_one_device_equals_four(run_python, tmp_path):
     for name in arrays[1].files:
         np.testing.assert_allclose(arrays[1][name], arrays[4][name], atol=2e-5)
         moved += arrays[1][name].size
-    assert moved > 600_000
+    assert moved > 10_000
 
 
 @pytest.fixture(scope="module")
