@@ -38,6 +38,9 @@ def get_config() -> ConfigDict:
     model.dtype = "float32"
     # Dropout before the classifier; 0 is off.
     model.dropout_rate = 0.0
+    # A training run or an exported model to start from, or "". Its head is taken too if
+    # it has the same classes.
+    model.init_from = ""
     # Further arguments of that model's constructor, such as {"stem": "small"}.
     model.options = ConfigDict()
     # Pixels are divided by 255, then normalised by these (FER2013's own, one value a

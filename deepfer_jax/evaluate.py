@@ -1,55 +1,32 @@
 """Exact evaluation of a network on a split: every face once, the tail masked.
 
-    metrics, probabilities = evaluate(eval_step, variables, pipeline, batch_size=256)
-    result = summarize(metrics, EMOTIONS)
+    network = load_network("runs/tiny")
+    pipeline = open_split(builder, "public_test", network.classes)
+    eval_step = create_eval_step(network.model, network.classes)
+    metrics, probabilities = evaluate(eval_step, network.variables, pipeline, 256)
+    result = summarize(metrics, network.classes)
 
-`eval_step` comes from `create_eval_step`; the same one serves validation within
-training (one view) and the evaluation script (with test-time augmentation).
+The same `eval_step` serves validation within training (one view), the evaluation script
+(with test-time augmentation and corruptions) and calibration.
 """
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 from ml_collections import ConfigDict
 
-from deepfer_jax import parallel
-from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax import corruptions, parallel
 from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
 from deepfer_jax.metrics import Metrics, summarize
-from deepfer_jax.models import create_model
+from deepfer_jax.network import Network, create_network
 from deepfer_jax.steps import make_eval_step, make_predict
-
-
-def create_network(config: ConfigDict, **options: Any) -> nn.Module:
-    """Returns the network that `config.model` describes.
-
-    Raises:
-      UserError: a name or an option that there is not.
-    """
-    model = config.model
-    if model.dtype not in ("float32", "bfloat16"):
-        raise UserError(
-            "config.model.dtype: expected 'float32' or 'bfloat16', found "
-            f"{model.dtype!r}"
-        )
-    try:
-        return create_model(
-            model.name,
-            num_classes=len(EMOTIONS),
-            dtype=jnp.dtype(model.dtype),
-            dropout_rate=model.dropout_rate,
-            **model.options,
-            **options,
-        )
-    except ValueError as error:
-        raise UserError(f"config.model: {error}") from None
 
 
 def _one_view(images: jax.Array) -> jax.Array:
@@ -79,15 +56,41 @@ def _ten_crop_views(images: jax.Array) -> jax.Array:
 VIEWS = {"none": _one_view, "flip": _flip_views, "ten_crop": _ten_crop_views}
 
 
-def create_eval_step(config: ConfigDict, tta: str = "none") -> Callable:
-    """Compiles the evaluation step of a configuration's network.
+def create_eval_step(
+    model: ConfigDict,
+    classes: Sequence[str],
+    tta: str = "none",
+    temperature: float = 1.0,
+) -> Callable:
+    """Compiles the evaluation step of a network.
 
     Args:
-      config: a run's configuration; its `model` part is read.
+      model: a run's `config.model`.
+      classes: names of its logits.
       tta: a name of VIEWS.
+      temperature: by which logits are divided.
     """
-    predict = make_predict(create_network(config), config.model.mean, config.model.std)
+    predict = make_predict(
+        create_network(model, classes), model.mean, model.std, temperature
+    )
     return parallel.pmap_eval(make_eval_step(predict, VIEWS[tta]))
+
+
+def open_split(builder: Any, split: str, classes: Sequence[str]) -> Resident:
+    """Opens a split to evaluate a network of these classes on it.
+
+    Labels are mapped by name, so that the data set may lack classes or have them in
+    another order.
+
+    Raises:
+      UserError: faces of a class that the network does not know.
+    """
+    pipeline = Resident(builder, split, batch_size=1, seed=0)
+    try:
+        pipeline.relabel(classes)
+    except ValueError as error:
+        raise UserError(f"{builder.data_path}, split {split}: {error}") from None
+    return pipeline
 
 
 def evaluate(
@@ -98,7 +101,7 @@ def evaluate(
     Args:
       eval_step: from `create_eval_step`.
       variables: of the network, replicated.
-      pipeline: one of deepfer_jax.data.pipeline, of the split.
+      pipeline: one of deepfer_jax.data.pipeline, of the split, or what has `in_order`.
       batch_size: faces a call; rounded up to a multiple of the number of devices.
 
     Returns:
@@ -108,6 +111,7 @@ def evaluate(
     total, outputs = None, []
     for batch in pipeline.in_order(size):
         num_faces = len(batch["label"])
+        batch = {name: batch[name] for name in ("image", "label")}
         padded = parallel.split_over_devices(parallel.pad_batch(batch, size))
         sums, probabilities = eval_step(variables, padded)
         total = sums if total is None else total.merge(sums)
@@ -117,32 +121,31 @@ def evaluate(
 
 
 def evaluate_split(
-    config: ConfigDict,
-    variables: Any,
+    network: Network,
     builder: Any,
     split: str,
     tta: str,
+    batch_size: int,
     folder: pathlib.Path,
 ) -> dict[str, Any]:
     """Evaluates a trained network and writes what was found.
 
     Args:
-      config: with the parts `model` and `evaluation`.
-      variables: {params, batch_stats} of the network.
+      network: from `load_network`.
       builder: a prepared data set.
       split: its name, such as "public_test".
       tta: a name of VIEWS.
+      batch_size: faces a call.
       folder: `eval/<dataset>_<split>_<tta>.json` and `.npz` (probabilities, label, id)
         are written below it.
 
     Returns:
       `metrics.summarize`'s numbers, and what was evaluated.
     """
-    batch_size = config.evaluation.batch_size
-    pipeline = Resident(builder, split, batch_size, seed=0)
+    pipeline = open_split(builder, split, network.classes)
     metrics, probabilities = evaluate(
-        create_eval_step(config, tta),
-        parallel.replicate(variables),
+        create_eval_step(network.model, network.classes, tta, network.temperature),
+        parallel.replicate(network.variables),
         pipeline,
         batch_size,
     )
@@ -150,18 +153,89 @@ def evaluate_split(
         "dataset": builder.info.full_name,
         "split": split,
         "tta": tta,
-        "classes": list(EMOTIONS),
-    } | summarize(metrics, EMOTIONS)
-    path = folder / "eval" / f"{builder.name}_{split}_{tta}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+        "temperature": network.temperature,
+        "classes": list(network.classes),
+    } | summarize(metrics, network.classes)
+    path = result_path(folder, builder, split, tta)
     path.write_text(json.dumps(result, indent=2) + "\n")
     np.savez_compressed(
         path.with_suffix(".npz"),
         probabilities=probabilities,
-        label=np.concatenate([b["label"] for b in pipeline.in_order(batch_size)]),
+        label=pipeline.labels,
         id=np.array(pipeline.ids),
     )
     return result | {"path": str(path)}
+
+
+class _Corrupted:
+    """A split seen through a corruption; what befalls a face depends on its place."""
+
+    def __init__(self, pipeline: Any, name: str, severity: int):
+        self._pipeline = pipeline
+        self._corrupt = corruptions.make_corrupt(name, severity)
+
+    def in_order(self, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+        first = 0
+        for batch in self._pipeline.in_order(batch_size):
+            num_faces = len(batch["label"])
+            images = parallel.pad_batch(batch, batch_size)["image"]
+            places = first + jnp.arange(batch_size)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), places)
+            corrupted = jax.device_get(self._corrupt(keys, images))[:num_faces]
+            yield {"image": corrupted, "label": batch["label"]}
+            first += num_faces
+
+
+def evaluate_corruptions(
+    network: Network, builder: Any, split: str, batch_size: int, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Evaluates a network, one view, on faces made dark, blurred, covered and so on.
+
+    Arguments as `evaluate_split`'s; writes `eval/<dataset>_<split>_corruptions.json`.
+
+    Returns:
+      clean_accuracy, severities, accuracy (by corruption, a list by severity),
+      mean_accuracy (by corruption) and mean_corruption_accuracy (the mean of those), in
+      [0, 1].
+    """
+    pipeline = open_split(builder, split, network.classes)
+    eval_step = create_eval_step(network.model, network.classes)
+    variables = parallel.replicate(network.variables)
+    batch_size = parallel.round_up_to_devices(batch_size)
+
+    def accuracy(pipeline) -> float:
+        metrics, _ = evaluate(eval_step, variables, pipeline, batch_size)
+        return summarize(metrics, network.classes)["accuracy"]
+
+    names = corruptions.CORRUPTIONS
+    accuracies = {
+        name: [
+            accuracy(_Corrupted(pipeline, name, severity))
+            for severity in corruptions.SEVERITIES
+        ]
+        for name in tqdm.tqdm(names, "corruptions", disable=None, leave=False)
+    }
+    means = {name: float(np.mean(row)) for name, row in accuracies.items()}
+    result = {
+        "dataset": builder.info.full_name,
+        "split": split,
+        "n": pipeline.num_examples,
+        "clean_accuracy": accuracy(pipeline),
+        "severities": list(corruptions.SEVERITIES),
+        "accuracy": accuracies,
+        "mean_accuracy": means,
+        "mean_corruption_accuracy": float(np.mean(list(means.values()))),
+    }
+    path = result_path(folder, builder, split, "corruptions")
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    return result | {"path": str(path)}
+
+
+def result_path(folder: pathlib.Path, builder: Any, split: str, kind: str):
+    """Where an evaluation of that kind is written; makes the folder eval/."""
+    path = folder / "eval" / f"{builder.name}_{split}_{kind}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def format_result(result: dict[str, Any]) -> str:
@@ -190,4 +264,18 @@ def format_result(result: dict[str, Any]) -> str:
         f"  {name:<10}" + "".join(f"{count:>9,}" for count in row)
         for name, row in zip(result["classes"], result["confusion_matrix"], strict=True)
     ]
+    return "\n".join(lines)
+
+
+def format_corruptions(result: dict[str, Any]) -> str:
+    """The table that the evaluation script prints with --corruptions."""
+    lines = [
+        f"accuracy under corruptions, clean {result['clean_accuracy']:.1%}; severity:",
+        f"  {'':<16}" + "".join(f"{s:>8}" for s in (*result["severities"], "mean")),
+    ]
+    for name, row in result["accuracy"].items():
+        cells = (*row, result["mean_accuracy"][name])
+        lines.append(f"  {name:<16}" + "".join(f"{x:>8.1%}" for x in cells))
+    mean = result["mean_corruption_accuracy"]
+    lines.append(f"  {'mean':<16}" + f"{mean:>{8 * len(cells)}.1%}")
     return "\n".join(lines)

@@ -3,10 +3,10 @@
     export_run("runs/quickstart", "models/quickstart")
 
 The folder holds params.safetensors (variables by path, `params/head/kernel`),
-model.jax_export (uint8 [N, H, W, C] of any N in, probabilities [N, classes] out, with
-preprocessing and weights inside, for CPU, CUDA and TPU) and metadata.json. A program of
-an older jax runs in a newer one, not the reverse: `export_again` makes it anew from the
-parameters.
+model.jax_export (uint8 [N, H, W, C] of any N in, calibrated probabilities [N, classes]
+out, with preprocessing and weights inside, for CPU, CUDA and TPU) and metadata.json. A
+program of an older jax runs in a newer one, not the reverse: `export_again` makes it
+anew from the parameters.
 """
 
 import json
@@ -23,47 +23,119 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 import deepfer_jax
-from deepfer_jax import preprocess
-from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax import parallel, preprocess
+from deepfer_jax.calibration import calibrate
+from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import create_network
+from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
 from deepfer_jax.inference import ARTEFACT, METADATA
-from deepfer_jax.run import restore_run
+from deepfer_jax.network import (
+    PARAMETERS,
+    Network,
+    create_network,
+    load_model,
+    load_network,
+)
+from deepfer_jax.run import read_config
 from deepfer_jax.steps import make_predict
 
-PARAMETERS = "params.safetensors"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export_run(workdir: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
-    """Exports the best checkpoint of a training run.
+def export_run(
+    workdir: str | os.PathLike,
+    out: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    calibrated: bool = True,
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Exports a run's best checkpoint, calibrated on its validation split.
+
+    The calibration also goes to WORKDIR/calibration.json.
+
+    Args:
+      workdir: of the run.
+      out: folder to write.
+      data_dir: where the run's data set is prepared, if not where it was in training.
+      calibrated: False exports probabilities as the network was trained to give them,
+        and needs no data.
+      batch_size: faces a call, to calibrate.
 
     Returns:
       The metadata.
 
     Raises:
-      UserError: the workdir holds no finished epoch.
+      UserError: the workdir holds no finished epoch, or the data is not there.
     """
-    run = restore_run(workdir)
+    dataset = read_config(workdir).dataset
+    network = load_network(workdir)
+    calibration = None
+    if calibrated:
+        builder = _load_builder(dataset.name, data_dir or dataset.data_dir)
+        calibration = calibrate_network(
+            network, builder, dataset.validation_split, batch_size
+        )
+        path = pathlib.Path(workdir) / "calibration.json"
+        path.write_text(json.dumps(calibration, indent=2) + "\n")
+    shape = network.metadata["image_shape"]
     metadata = {
-        "classes": list(EMOTIONS),
-        "num_parameters": sum(x.size for x in jax.tree.leaves(run.variables["params"])),
+        "classes": list(network.classes),
+        "num_parameters": sum(
+            x.size for x in jax.tree.leaves(network.variables["params"])
+        ),
         "input": {
-            "shape": run.metadata["image_shape"],
+            "shape": shape,
             "dtype": "uint8",
             "range": [0, 255],
-            "color": "gray",
+            "color": "gray" if shape[2] == 1 else "RGB",
         },
         "training_data": {
-            "name": run.config.dataset.name,
-            "train_split": run.config.dataset.train_split,
-            "validation_split": run.config.dataset.validation_split,
+            "name": dataset.name,
+            "train_split": dataset.train_split,
+            "validation_split": dataset.validation_split,
         },
-        "metrics": {"validation": run.metadata},
-        "model": run.config.model.to_dict(),
+        "metrics": {"validation": network.metadata},
+        "calibration": calibration,
+        "model": network.model.to_dict(),
     }
-    _write(pathlib.Path(out), run.variables, metadata)
+    _write(pathlib.Path(out), network.variables, metadata)
     return metadata
+
+
+def _load_builder(name: str, data_dir: str | os.PathLike) -> Any:
+    try:
+        return datasets.load_builder(name, data_dir)
+    except UserError as error:
+        raise UserError(
+            f"{error}\nor name its place by --data_dir, or give up calibrated "
+            "probabilities and `unsure` by --uncalibrated"
+        ) from None
+
+
+def calibrate_network(
+    network: Network, builder: Any, split: str, batch_size: int
+) -> dict[str, Any]:
+    """Returns `calibration.calibrate`'s findings on a split, one view."""
+    pipeline = open_split(builder, split, network.classes)
+    _, probabilities = evaluate(
+        create_eval_step(network.model, network.classes),
+        parallel.replicate(network.variables),
+        pipeline,
+        batch_size,
+    )
+    found = calibrate(probabilities, pipeline.labels)
+    return {"dataset": builder.info.full_name, "split": split} | found
+
+
+def format_calibration(found: dict[str, Any]) -> str:
+    """What the export script says of a calibration."""
+    return (
+        f"calibrated on {found['n']:,} faces of {found['split']}: temperature "
+        f"{found['temperature']:.3f}, calibration error {found['ece_before']:.2%} -> "
+        f"{found['ece_after']:.2%} (cross-fitted {found['ece_after_cross_fitted']:.2%})"
+        f"\nunsure below {found['threshold']:.3f}: {found['coverage']:.1%} of the "
+        f"faces are kept, {found['target_accuracy']:.0%} of them read rightly"
+    )
 
 
 def export_again(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
@@ -75,23 +147,6 @@ def export_again(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, 
     variables, metadata = load_model(model)
     _write(pathlib.Path(out), variables, metadata)
     return metadata
-
-
-def load_model(model: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns (variables, metadata) of an exported folder.
-
-    Raises:
-      UserError: a file is missing or damaged.
-    """
-    folder = pathlib.Path(model)
-    try:
-        metadata = json.loads((folder / METADATA).read_text())
-        flat = safetensors.numpy.load_file(folder / PARAMETERS)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: {folder} is no model") from None
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{folder} is damaged: {error}") from None
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), metadata
 
 
 def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> None:
@@ -112,13 +167,19 @@ def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> No
 
 
 def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Exported:
-    """Bakes weights and preprocessing into one program, for every platform.
+    """Bakes weights, preprocessing and temperature into a program for every platform.
 
     Returns:
       A program of uint8 [N, *input shape] -> float32 [N, classes] for symbolic N.
     """
-    config = ConfigDict({"model": metadata["model"]})
-    predict = make_predict(create_network(config), config.model.mean, config.model.std)
+    model = ConfigDict(metadata["model"])
+    calibration = metadata.get("calibration") or {"temperature": 1.0}
+    predict = make_predict(
+        create_network(model, metadata["classes"]),
+        model.mean,
+        model.std,
+        calibration["temperature"],
+    )
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
     return jax.export.export(

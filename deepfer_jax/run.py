@@ -123,7 +123,8 @@ class Run(NamedTuple):
     """A trained run, without its data.
 
     variables are {params, batch_stats} of the best checkpoint, the moving average where
-    there is one; metadata is that checkpoint's: step, epoch, accuracy, image_shape.
+    there is one; metadata is that checkpoint's: step, epoch, accuracy, image_shape,
+    classes.
     """
 
     config: ConfigDict
@@ -137,17 +138,24 @@ def restore_run(workdir: str | os.PathLike) -> Run:
     Raises:
       UserError: the folder holds no run, or no finished epoch.
     """
-    workdir = pathlib.Path(workdir)
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{path} is missing: {workdir} is no folder of a training run")
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    config = read_config(workdir)
+    checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
     best = checkpoints.best()
     state = checkpoints.restore_arrays(best)
     variables = state["ema"] or {k: state[k] for k in ("params", "batch_stats")}
-    return Run(
-        ConfigDict(_read(path)), variables, {"step": best} | checkpoints.metadata(best)
-    )
+    return Run(config, variables, {"step": best} | checkpoints.metadata(best))
+
+
+def read_config(workdir: str | os.PathLike) -> ConfigDict:
+    """Returns the configuration of a run.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing: {workdir} is no folder of a training run")
+    return ConfigDict(_read(path))
 
 
 def _read(path: pathlib.Path) -> dict:

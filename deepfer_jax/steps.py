@@ -44,8 +44,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
-    batch holds image uint8 [b, H, W, C] and label int32 [b]; metrics are scalars over
-    the whole batch: loss, accuracy (of the dropout network on augmented faces),
+    batch holds image uint8 [b, H, W, C], label int32 [b] and, where the data set has
+    it, target float32 [b, classes] (soft labels); metrics are scalars over the whole
+    batch: loss, accuracy (of the dropout network on augmented faces),
     learning_rate, gradient_norm (before clipping) and update_norm.
     """
     options = augment.AugmentOptions(**config.augment)
@@ -56,7 +57,9 @@ def make_train_step(
         images = preprocess.to_unit(batch["image"])
         images = augment.augment_batch(keys, images, options)
         images = preprocess.normalize(images, config.model.mean, config.model.std)
-        targets = jax.nn.one_hot(batch["label"], model.num_classes)
+        targets = batch.get("target")
+        if targets is None:
+            targets = jax.nn.one_hot(batch["label"], model.num_classes)
         mix_key = jax.random.fold_in(
             jax.random.fold_in(key, 1), jax.lax.axis_index(AXIS)
         )
@@ -150,17 +153,21 @@ def make_run_steps(
 
 
 def make_predict(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+    model: nn.Module,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    temperature: float = 1.0,
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Returns `predict(variables, images) -> probabilities float32 [b, classes]`.
 
-    images are float32 [b, H, W, C] in [0, 1]; the one way from a face to probabilities,
-    for validation, evaluation and export.
+    images are float32 [b, H, W, C] in [0, 1], logits are divided by the temperature;
+    the one way from a face to probabilities, for validation, evaluation and export.
     """
 
     def predict(variables, images):
         images = preprocess.normalize(images, mean, std)
-        return jax.nn.softmax(model.apply(variables, images, train=False))
+        logits = model.apply(variables, images, train=False)
+        return jax.nn.softmax(logits / temperature)
 
     return predict
 

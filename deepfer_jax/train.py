@@ -26,11 +26,11 @@ from ml_collections import ConfigDict
 from deepfer_jax import losses, optim, parallel
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data import datasets
-from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import create_eval_step, create_network, evaluate
+from deepfer_jax.evaluate import create_eval_step, evaluate
 from deepfer_jax.metrics import summarize
+from deepfer_jax.network import create_network, start_from
 from deepfer_jax.progress import Progress
 from deepfer_jax.run import check_config, open_workdir
 from deepfer_jax.state import TrainState, create_state, eval_variables
@@ -70,7 +70,7 @@ def train_and_evaluate(
     steps_per_epoch = train_data.steps_per_epoch
     num_steps = config.train.num_epochs * steps_per_epoch
 
-    model = create_network(config, bn_axis_name=parallel.AXIS)
+    model = create_network(config.model, train_data.classes, bn_axis_name=parallel.AXIS)
     schedule = optim.create_schedule(config.optimizer, steps_per_epoch, num_steps)
     optimizer = optim.create_optimizer(config.optimizer, schedule)
     state = create_state(
@@ -80,6 +80,10 @@ def train_and_evaluate(
         config.seed,
         ema=config.train.ema_decay > 0,
     )
+    if config.model.init_from:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        variables = start_from(config.model, train_data.classes, variables)
+        state = state.replace(**variables, ema=variables if state.ema else {})
     describe_parameters(state, workdir)
     state = parallel.replicate(state)
 
@@ -156,7 +160,7 @@ class Trainer:
         self.train_data, self.validation_data = train_data, validation_data
         self.steps_per_epoch = train_data.steps_per_epoch
         self.num_steps = config.train.num_epochs * self.steps_per_epoch
-        self.eval_step = create_eval_step(config)
+        self.eval_step = create_eval_step(config.model, train_data.classes)
         self.signum = None
 
     def run(self, run_steps: Callable, state: TrainState) -> None:
@@ -233,8 +237,12 @@ class Trainer:
 
     def _save(self, state: TrainState, epoch: int, accuracy: float | None) -> None:
         """epoch counts finished ones; accuracy is the validation split's, or None."""
-        shape = list(self.train_data.image_shape)
-        metadata = {"epoch": epoch, "accuracy": accuracy, "image_shape": shape}
+        metadata = {
+            "epoch": epoch,
+            "accuracy": accuracy,
+            "image_shape": list(self.train_data.image_shape),
+            "classes": list(self.train_data.classes),
+        }
         self.checkpoints.save(state, metadata)
 
     def _validate_and_save(self, state: TrainState, step: int) -> None:
@@ -244,7 +252,7 @@ class Trainer:
             self.validation_data,
             self.config.evaluation.batch_size,
         )
-        result = summarize(metrics, EMOTIONS)
+        result = summarize(metrics, self.train_data.classes)
         scalars = ("accuracy", "macro_f1", "nll", "ece")
         self.writer.write(step, "validation", {k: result[k] for k in scalars})
         epoch = step // self.steps_per_epoch

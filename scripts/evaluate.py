@@ -7,13 +7,16 @@ test
 import argparse
 import pathlib
 
-from ml_collections import ConfigDict
-
 from deepfer_jax import errors
 from deepfer_jax.data import datasets
-from deepfer_jax.evaluate import VIEWS, evaluate_split, format_result
-from deepfer_jax.export import load_model
-from deepfer_jax.run import restore_run
+from deepfer_jax.evaluate import (
+    VIEWS,
+    evaluate_corruptions,
+    evaluate_split,
+    format_corruptions,
+    format_result,
+)
+from deepfer_jax.network import load_network
 
 
 def main() -> None:
@@ -28,20 +31,23 @@ def main() -> None:
     parser.add_argument("--data_dir", default="data", help="where it was prepared")
     parser.add_argument("--tta", default="none", choices=VIEWS)
     parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument(
+        "--corruptions",
+        action="store_true",
+        help="also on faces made dark, blurred, covered, ... (one view)",
+    )
     args = parser.parse_args()
 
-    if args.workdir:
-        run = restore_run(args.workdir)
-        model, variables = run.config.model, run.variables
-    else:
-        variables, metadata = load_model(args.model)
-        model = ConfigDict(metadata["model"])
-    config = ConfigDict({"model": model, "evaluation": {"batch_size": args.batch_size}})
-    builder = datasets.load_builder(args.dataset, args.data_dir)
     folder = pathlib.Path(args.workdir or args.model)
-    result = evaluate_split(config, variables, builder, args.split, args.tta, folder)
+    network = load_network(folder)
+    builder = datasets.load_builder(args.dataset, args.data_dir)
+    where = (builder, args.split)
+    result = evaluate_split(network, *where, args.tta, args.batch_size, folder)
     print(format_result(result))
     print(f"\nwritten to {result['path']}")
+    if args.corruptions:
+        result = evaluate_corruptions(network, *where, args.batch_size, folder)
+        print(f"\n{format_corruptions(result)}\n\nwritten to {result['path']}")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,23 @@ def main() -> None:
     source.add_argument("--workdir", help="a training run")
     source.add_argument("--model", help="an exported model, to be exported again")
     parser.add_argument("--out", required=True, help="folder to write")
+    parser.add_argument("--data_dir", help="of the run's data, if it has moved")
+    parser.add_argument(
+        "--uncalibrated",
+        action="store_true",
+        help="without temperature and threshold, which need the validation split",
+    )
     args = parser.parse_args()
 
     if args.workdir:
-        metadata = export.export_run(args.workdir, args.out)
+        metadata = export.export_run(
+            args.workdir, args.out, args.data_dir, calibrated=not args.uncalibrated
+        )
     else:
         metadata = export.export_again(args.model, args.out)
     print(f"{metadata['num_parameters']:,} parameters exported to {args.out}")
+    if metadata["calibration"]:
+        print(export.format_calibration(metadata["calibration"]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Reads the emotion of each face image: one JSON line a file.
 
-python scripts/predict.py --model models/quickstart faces/ more/face.jpg
+python scripts/predict.py faces/ more/face.jpg
+python scripts/predict.py --model models/quickstart faces/
 
 Each image is one face, already cropped. Needs jax, numpy, flatbuffers and Pillow.
 """
@@ -13,7 +14,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageOps
 
-from deepfer_jax.inference import ModelError, Predictor
+from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 
@@ -38,7 +39,11 @@ def read_face(path: pathlib.Path) -> np.ndarray:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a folder of scripts/export.py")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a folder of scripts/export.py; by default the model that ships",
+    )
     parser.add_argument("paths", nargs="+", help="image files, or folders of them")
     args = parser.parse_args()
 
@@ -47,15 +52,20 @@ def main() -> int:
     for path in find_images(args.paths):
         line = {"file": str(path)}
         try:
-            probabilities = predictor.predict([read_face(path)])[0].tolist()
+            prediction = predictor.classify([read_face(path)])[0]
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             line["error"] = str(error)
             failures += 1
         else:
-            named = dict(zip(predictor.classes, probabilities, strict=True))
-            label = max(named, key=named.get)
-            line |= {"emotion": label, "probability": named[label]}
-            line["probabilities"] = named
+            probabilities = prediction.probabilities.tolist()
+            line |= {
+                "emotion": prediction.label,
+                "probability": prediction.probability,
+                "unsure": prediction.unsure,
+                "probabilities": dict(
+                    zip(predictor.classes, probabilities, strict=True)
+                ),
+            }
         print(json.dumps(line), flush=True)
     return 1 if failures else 0
 

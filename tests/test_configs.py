@@ -7,8 +7,9 @@ import pytest
 
 from deepfer_jax import optim
 from deepfer_jax.augment import AugmentOptions
+from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import create_network
+from deepfer_jax.network import create_network
 from deepfer_jax.run import check_config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -20,7 +21,7 @@ def test_recipe(name):
     config.lock()
     check_config(config)
     AugmentOptions(**config.augment)
-    create_network(config)
+    create_network(config.model, EMOTIONS)
     schedule = optim.create_schedule(config.optimizer, 10, 10 * config.train.num_epochs)
     optim.create_optimizer(config.optimizer, schedule)
 
@@ -46,4 +47,4 @@ def test_networks_that_there_are_not(field, value, message):
     config = default.get_config()
     config.update({field.split(".")[0]: {field.split(".")[1]: value}})
     with pytest.raises(UserError, match=message):
-        create_network(config)
+        create_network(config.model, EMOTIONS)

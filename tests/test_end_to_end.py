@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepfer_jax.calibration import scale
+from deepfer_jax.corruptions import CORRUPTIONS
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.evaluate import VIEWS
-from deepfer_jax.export import load_model
 from deepfer_jax.inference import Predictor
+from deepfer_jax.network import load_model
 from deepfer_jax.train import train_and_evaluate
 
 DATASET = "synthetic_faces/small"
@@ -80,9 +82,10 @@ def test_evaluation_does_not_depend_on_the_batch_size(evaluate, evaluated, model
     folder = model / "eval"
     again = json.loads((folder / "synthetic_faces_test_none.json").read_text())
     assert again["confusion_matrix"] == result["confusion_matrix"]
-    assert again["nll"] == pytest.approx(result["nll"], rel=1e-5)
+    assert again["temperature"] != result["temperature"] == 1
     probabilities = np.load(folder / "synthetic_faces_test_none.npz")["probabilities"]
-    np.testing.assert_allclose(probabilities, arrays["probabilities"], atol=1e-5)
+    expected = scale(arrays["probabilities"], again["temperature"])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
 def test_predictor_equals_the_evaluation_in_a_process_without_training_libraries(
@@ -102,7 +105,8 @@ def test_predictor_equals_the_evaluation_in_a_process_without_training_libraries
         f"out = Predictor({str(model)!r}).predict(faces)\n"
         f"np.save({str(tmp_path / 'out.npy')!r}, out)",
     )
-    expected = evaluated[2]["probabilities"]
+    temperature = Predictor(model).metadata["calibration"]["temperature"]
+    expected = scale(evaluated[2]["probabilities"], temperature)
     assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-5
 
 
@@ -124,6 +128,51 @@ def test_metadata_and_parameters_of_the_export(workdir, model):
     )
     platforms = Predictor(model)
     assert platforms.classes == EMOTIONS
+
+
+def test_calibration_is_of_the_validation_split(workdir, model, small_data_dir):
+    found = json.loads((model / "metadata.json").read_text())["calibration"]
+    assert found == json.loads((workdir / "calibration.json").read_text())
+    assert (found["split"], found["n"]) == ("validation", 140)
+    faces = datasets.load_split(
+        datasets.load_builder(DATASET, small_data_dir), "validation"
+    )
+    predictions = Predictor(model).classify(faces["image"])
+    sure = np.array([not p.unsure for p in predictions])
+    assert sure.mean() == pytest.approx(found["coverage"])
+    labels = [EMOTIONS.index(p.label) for p in predictions]
+    if sure.any():
+        assert (labels == faces["label"])[sure].mean() >= found["target_accuracy"]
+    assert all(p.probability == p.probabilities.max() for p in predictions)
+
+
+def test_without_its_data_a_run_is_exported_uncalibrated(workdir, run_python, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["dataset"]["name"] = "fer2013"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    command = ["scripts/export.py", "--workdir", tmp_path / "run", "--out", tmp_path]
+    failed = run_python(*command, check=False)
+    assert failed.returncode == 1
+    assert "--uncalibrated" in failed.stderr
+    run_python(*command, "--uncalibrated")
+    predictor = Predictor(tmp_path)
+    assert predictor.metadata["calibration"] is None
+    face = np.zeros((48, 48), np.uint8)
+    assert predictor.classify([face])[0].unsure is None
+
+
+def test_corruptions(evaluate, model):
+    out = evaluate("--model", model, "--corruptions").stdout
+    path = model / "eval" / "synthetic_faces_test_corruptions.json"
+    result = json.loads(path.read_text())
+    clean = json.loads((model / "eval" / "synthetic_faces_test_none.json").read_text())
+    assert result["clean_accuracy"] == clean["accuracy"]
+    assert set(result["accuracy"]) == set(CORRUPTIONS)
+    means = [np.mean(row) for row in result["accuracy"].values()]
+    assert all(len(row) == 5 for row in result["accuracy"].values())
+    assert result["mean_corruption_accuracy"] == pytest.approx(np.mean(means))
+    assert f"{np.mean(means):.1%}" in out
 
 
 def test_exporting_again_from_the_parameters_gives_the_same_model(

@@ -7,8 +7,10 @@ import pytest
 
 from configs import default
 from deepfer_jax import optim, parallel, steps
-from deepfer_jax.evaluate import create_eval_step, create_network
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.evaluate import create_eval_step
 from deepfer_jax.metrics import summarize
+from deepfer_jax.network import create_network
 from deepfer_jax.state import create_state, eval_variables
 
 # One SGD step with augmentation, class weights and smoothing; the state goes to a file.
@@ -48,7 +50,7 @@ def make_config(**train):
 def make_run(config=None):
     """Returns (pmapped run_steps, state) over plain batches."""
     config = config or make_config()
-    model = create_network(config, bn_axis_name=parallel.AXIS)
+    model = create_network(config.model, EMOTIONS, bn_axis_name=parallel.AXIS)
     schedule = optim.create_schedule(config.optimizer, 10, 100)
     optimizer = optim.create_optimizer(config.optimizer, schedule)
     ema = config.train.ema_decay > 0
@@ -161,7 +163,7 @@ def test_evaluation_ignores_masked_examples():
     config = make_config()
     _, state = make_run(config)
     variables = parallel.replicate(eval_variables(state))
-    eval_step = create_eval_step(config)
+    eval_step = create_eval_step(config.model, EMOTIONS)
     batch = make_batch(8)
     masked = parallel.pad_batch(jax.tree.map(lambda x: x[:5], batch), 8)
     np.testing.assert_array_equal(masked["mask"], np.arange(8) < 5)

@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from deepfer_jax.data.fer2013 import Fer2013
+from deepfer_jax.data.ferplus import FerPlus
 from deepfer_jax.data.synthetic import SyntheticFaces
 from deepfer_jax.errors import UserError
 
@@ -31,6 +32,7 @@ _READ_BATCH = 512
 
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "fer2013": Fer2013,
+    "ferplus": FerPlus,
     "synthetic_faces": SyntheticFaces,
 }
 
@@ -135,25 +137,33 @@ def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
     """Reads a whole split, in stored order.
 
     Returns:
-      image: uint8 [N, H, W, C]; label: int32 [N]; id: list of N strings.
+      image: uint8 [N, H, W, C]; label: int32 [N]; id: list of N strings; and target,
+      float32 [N, classes], where the data set has soft labels.
 
     Raises:
       UserError: no such split, faces are missing, or tfrecord without TensorFlow.
     """
     check_split(builder, split)
     num = builder.info.splits[split].num_examples
-    image = np.empty((num, *builder.info.features["image"].shape), np.uint8)
-    label, ids = np.empty(num, np.int32), []
+    features = builder.info.features
+    arrays = {
+        "image": np.empty((num, *features["image"].shape), np.uint8),
+        "label": np.empty(num, np.int32),
+    }
+    if "target" in features:
+        arrays["target"] = np.empty((num, *features["target"].shape), np.float32)
+    ids = []
     for batch in _read_batches(builder, split):
         part = slice(len(ids), len(ids) + len(batch["id"]))
-        image[part], label[part] = batch["image"], batch["label"]
+        for name, array in arrays.items():
+            array[part] = batch[name]
         ids += [name.decode() for name in batch["id"]]
     if len(ids) != num:
         raise UserError(
             f"{builder.data_path}, split {split}: expected {num} faces, found "
             f"{len(ids)}: remove that folder and prepare it again"
         )
-    return {"image": image, "label": label, "id": ids}
+    return arrays | {"id": ids}
 
 
 def _read_batches(builder: tfds.core.DatasetBuilder, split: str):

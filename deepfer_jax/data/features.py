@@ -5,6 +5,7 @@ Images are handed to TFDS as encoded PNG bytes: this needs no TensorFlow.
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,17 +14,26 @@ from PIL import Image
 from deepfer_jax.data.emotions import EMOTIONS
 
 
-def face_features(size: int = 48) -> tfds.features.FeaturesDict:
-    """Returns image uint8 [size, size, 1], label (index of EMOTIONS) and id (text)."""
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(
-                shape=(size, size, 1), dtype=np.uint8, encoding_format="png"
-            ),
-            "label": tfds.features.ClassLabel(names=EMOTIONS),
-            "id": tfds.features.Text(),
-        }
-    )
+def face_features(
+    size: int = 48, classes: Sequence[str] = EMOTIONS, soft: bool = False
+) -> tfds.features.FeaturesDict:
+    """Returns the features of one example.
+
+    image is uint8 [size, size, 1], label an index of `classes`, id text; `soft` adds
+    target, a soft label: float32 [classes] that sums to 1.
+    """
+    features = {
+        "image": tfds.features.Image(
+            shape=(size, size, 1), dtype=np.uint8, encoding_format="png"
+        ),
+        "label": tfds.features.ClassLabel(names=classes),
+        "id": tfds.features.Text(),
+    }
+    if soft:
+        features["target"] = tfds.features.Tensor(
+            shape=(len(classes),), dtype=np.float32
+        )
+    return tfds.features.FeaturesDict(features)
 
 
 def encode_png(image: np.ndarray) -> io.BytesIO:

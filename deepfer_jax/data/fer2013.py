@@ -76,6 +76,11 @@ class Fer2013(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = WHERE_TO_GET
 
+    @staticmethod
+    def open_source(folder: pathlib.Path) -> "CsvSource | FolderSource":
+        """Returns what there is to read; raises a UserError where there is nothing."""
+        return find_source(folder)
+
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
@@ -87,7 +92,7 @@ class Fer2013(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        source = find_source(pathlib.Path(dl_manager.manual_dir))
+        source = self.open_source(pathlib.Path(dl_manager.manual_dir))
         return {
             SPLITS[usage]: self._generate_examples(source, usage)
             for usage in source.usages()

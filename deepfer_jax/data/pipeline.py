@@ -11,10 +11,11 @@ alone, so that a run which starts again at any step sees the batches it would ha
 
 An epoch has num_examples // batch_size steps; the rest of its order is left out,
 another rest every epoch. `in_order` yields the whole split as it is stored, for
-evaluation.
+evaluation. A batch holds image, label and, where the data set has it, target (soft
+labels).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -53,14 +54,36 @@ class Resident:
 
     def __init__(self, builder, split: str, batch_size: int, seed: int):
         arrays = datasets.load_split(builder, split)
-        self._arrays = {name: arrays[name] for name in ("image", "label")}
-        self.ids = arrays["id"]
+        self.ids = arrays.pop("id")
+        self._arrays = arrays
         self.num_examples = len(self.ids)
-        self.image_shape = self._arrays["image"].shape[1:]
-        self.label_counts = np.bincount(
-            self._arrays["label"], minlength=builder.info.features["label"].num_classes
-        )
+        self.image_shape = arrays["image"].shape[1:]
+        self.classes = tuple(builder.info.features["label"].names)
         self._split, self._batch_size, self._seed = split, batch_size, seed
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [num_examples]."""
+        return np.asarray(self._arrays["label"])
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """int [classes]: examples of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def relabel(self, classes: Sequence[str]) -> None:
+        """Makes labels indices of these classes, by name.
+
+        Raises:
+          ValueError: there are faces of another class.
+        """
+        names = list(classes)
+        table = [names.index(c) if c in names else -1 for c in self.classes]
+        labels = np.array(table, np.int32)[self.labels]
+        if (labels < 0).any():
+            unknown = self.classes[self.labels[np.argmin(labels)]]
+            raise ValueError(f"holds faces of class {unknown!r}, not one of {names}")
+        self._arrays["label"], self.classes = labels, tuple(names)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,10 +114,10 @@ class Resident:
     def lookup(resident: Batch, inputs: jax.Array) -> Batch:
         """inputs: int32 [2], the step of the epoch and the device's number."""
         examples = resident["order"][inputs[0], inputs[1]]
-        return {name: resident[name][examples] for name in ("image", "label")}
+        return {name: x[examples] for name, x in resident.items() if name != "order"}
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy {image, label} in stored order; the last may be smaller."""
+        """Yields numpy batches in stored order; the last may be smaller."""
         arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
         for start in range(0, self.num_examples, batch_size):
             yield {name: x[start : start + batch_size] for name, x in arrays.items()}
@@ -135,7 +158,7 @@ class TfData:
         self._stored = _stored_examples(builder, split)
         self.num_examples = builder.info.splits[split].num_examples
         self.image_shape = builder.info.features["image"].shape
-        self._num_classes = builder.info.features["label"].num_classes
+        self.classes = tuple(builder.info.features["label"].names)
         self._split, self._batch_size, self._seed = split, batch_size, seed
         self._shuffle_buffer = min(shuffle_buffer, self.num_examples)
 
@@ -150,7 +173,7 @@ class TfData:
     def label_counts(self) -> np.ndarray:
         labels = self._stored.map(lambda example: example["label"]).batch(4096)
         return sum(
-            np.bincount(batch, minlength=self._num_classes)
+            np.bincount(batch, minlength=len(self.classes))
             for batch in labels.as_numpy_iterator()
         )
 
@@ -175,7 +198,7 @@ class TfData:
         return inputs
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy {image, label} in stored order; the last may be smaller."""
+        """Yields numpy batches in stored order; the last may be smaller."""
         return self._batches(self._stored, batch_size, drop_remainder=False)
 
     @staticmethod
@@ -184,7 +207,9 @@ class TfData:
 
         def decode(example):
             image = tf.io.decode_image(example["image"], expand_animations=False)
-            return {"image": image, "label": tf.cast(example["label"], tf.int32)}
+            label = tf.cast(example["label"], tf.int32)
+            target = {"target": example["target"]} if "target" in example else {}
+            return {"image": image, "label": label} | target
 
         batches = stored.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         batches = batches.batch(batch_size, drop_remainder=drop_remainder)

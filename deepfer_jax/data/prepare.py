@@ -8,10 +8,10 @@ half-prepared stays behind.
 """
 
 import collections
-import contextlib
 import hashlib
 import importlib.util
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS, find_source
+from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS
 from deepfer_jax.errors import UserError
 
 _SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
@@ -97,7 +97,7 @@ def _download_and_prepare(builder, manual_dir: str | None) -> None:
             raise UserError(
                 f"{folder} is not a folder. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
-        find_source(folder)
+        builder.open_source(folder)
         config = tfds.download.DownloadConfig(manual_dir=folder)
     file_format = builder.info.file_format.value
     print(f"preparing {builder.data_path} as {file_format}", flush=True)
@@ -127,8 +127,8 @@ def _remove_empty_folders(builder) -> None:
     for folder in builder.data_path.parents:
         if folder == builder.data_dir_root:
             return
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        if folder.exists() and {p.name for p in folder.iterdir()} <= {".config"}:
+            shutil.rmtree(folder)
 
 
 def format_counts(counts: dict[str, np.ndarray]) -> str:

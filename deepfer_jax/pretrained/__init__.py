@@ -1,0 +1,1 @@
+"""Weights from elsewhere: where they are found, and how they become ours."""
