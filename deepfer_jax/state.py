@@ -60,6 +60,13 @@ def create_state(
     return init()
 
 
+def with_variables(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """Starts a new state from other {params, batch_stats}, its average too."""
+    # Copies, since a step that is donated one buffer twice fails.
+    ema = jax.tree.map(jnp.copy, variables) if state.ema else {}
+    return state.replace(**variables, ema=ema)
+
+
 def eval_variables(state: TrainState) -> dict[str, Any]:
     """Variables to evaluate and export: the moving average where there is one."""
     return state.ema or {"params": state.params, "batch_stats": state.batch_stats}

@@ -33,7 +33,7 @@ from deepfer_jax.metrics import summarize
 from deepfer_jax.network import create_network, start_from
 from deepfer_jax.progress import Progress
 from deepfer_jax.run import check_config, open_workdir
-from deepfer_jax.state import TrainState, create_state, eval_variables
+from deepfer_jax.state import TrainState, create_state, eval_variables, with_variables
 from deepfer_jax.steps import make_run_steps, make_train_step
 from deepfer_jax.writers import MetricWriter
 
@@ -83,7 +83,7 @@ def train_and_evaluate(
     if config.model.init_from:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         variables = start_from(config.model, train_data.classes, variables)
-        state = state.replace(**variables, ema=variables if state.ema else {})
+        state = with_variables(state, variables)
     describe_parameters(state, workdir)
     state = parallel.replicate(state)
 
