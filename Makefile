@@ -1,7 +1,10 @@
 # make train   set up, train on the embedded faces, evaluate, export
 # make test    set up, run the test suite
+# make reproduce MODEL=tiny
+#              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
+#              with results/fer2013_tiny
 #
-# FRESH=1      with `train`: start over
+# FRESH=1      with `train` and `reproduce`: start over
 # JAX=cuda13   with either: the accelerator's jax (cuda13 or tpu)
 # PYTHON=...   the interpreter that makes .venv (3.11 or 3.12)
 
@@ -9,25 +12,36 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c "import venv" 2>/dev/null && echo $$p && break; done)
 JAX ?=
 RUN := runs/quickstart
-MODEL := models/quickstart
+QUICKSTART := models/quickstart
+MODEL ?= tiny
+AGAIN := runs/reproduce_$(MODEL)
+KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
 EXTRAS := train,dev$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: train test lint install clean
+.PHONY: train reproduce test lint install clean
 
 train: install
 ifdef FRESH
-	rm -rf $(RUN) $(MODEL)
+	rm -rf $(RUN) $(QUICKSTART)
 endif
 	$(BIN)/python -m deepfer_jax.main --config configs/quickstart.py --workdir $(RUN)
 	$(BIN)/python scripts/evaluate.py --workdir $(RUN) --dataset synthetic_faces --split test
-	$(BIN)/python scripts/export.py --workdir $(RUN) --out $(MODEL)
+	$(BIN)/python scripts/export.py --workdir $(RUN) --out $(QUICKSTART)
 	@echo
 	@echo "results:  $(RUN)/eval/synthetic_faces_test_none.json, $(RUN)/metrics.jsonl"
-	@echo "model:    $(MODEL)"
-	@echo "next:     $(BIN)/python scripts/predict.py --model $(MODEL) FACE.png"
+	@echo "model:    $(QUICKSTART)"
+	@echo "next:     $(BIN)/python scripts/predict.py --model $(QUICKSTART) FACE.png"
+
+reproduce: install
+ifdef FRESH
+	rm -rf $(AGAIN)
+endif
+	$(BIN)/python -m deepfer_jax.main --config configs/fer2013_$(MODEL).py --workdir $(AGAIN)
+	$(BIN)/python scripts/evaluate.py --workdir $(AGAIN) --dataset fer2013 --split public_test
+	$(BIN)/python scripts/compare.py $(AGAIN)/eval/$(KIND) results/fer2013_$(MODEL)/$(KIND)
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

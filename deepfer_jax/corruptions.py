@@ -148,11 +148,11 @@ def covered_mouth(key, image, half_height):
 # Each corruption and its strength at the five severities.
 CORRUPTIONS: dict[str, tuple[Callable, tuple[float, ...]]] = {
     "dark": (dark, (0.5, 0.3, 0.18, 0.1, 0.05)),
-    "bright": (bright, (1.3, 1.6, 2.0, 2.6, 3.5)),
+    "bright": (bright, (1.15, 1.3, 1.5, 1.8, 2.2)),
     "low_contrast": (low_contrast, (0.6, 0.4, 0.25, 0.15, 0.08)),
     "blur": (blur, (0.6, 1.0, 1.5, 2.0, 3.0)),
     "motion_blur": (motion_blur, (3, 5, 8, 11, 15)),
-    "noise": (noise, (0.03, 0.06, 0.1, 0.15, 0.22)),
+    "noise": (noise, (0.02, 0.04, 0.07, 0.1, 0.15)),
     "jpeg": (jpeg, (50, 30, 18, 10, 5)),
     "low_resolution": (low_resolution, (32, 24, 16, 12, 8)),
     "rotation": (rotation, (8, 15, 25, 35, 45)),

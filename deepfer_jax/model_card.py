@@ -1,0 +1,209 @@
+"""MODEL_CARD.md of an exported model, filled from what was measured.
+
+    text = model_card("deepfer_jax/assets/tiny", "results/fer2013_tiny")
+
+Every number comes from the model's metadata.json and from the evaluation's JSON files
+in the second folder; nothing is written by hand but the words around them. After
+Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993).
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.metrics import wilson_interval
+
+_TTA = {"none": "one", "flip": "flip", "ten_crop": "ten crops"}
+_AUGMENTATION = (
+    "flip", "rotation", "scale", "shift", "shear", "brightness", "contrast", "gamma",
+    "blur", "erasing", "mixup_alpha", "cutmix_alpha",
+)  # fmt: skip
+
+
+def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
+    """Returns the page, as Markdown.
+
+    Args:
+      model: an exported folder, calibrated.
+      results: holds config.json, and `<dataset>_<split>_<kind>.json` of one data set
+        and split for the kinds none (needed), flip, ten_crop and corruptions.
+
+    Raises:
+      UserError: a file is missing, or the results are of another network.
+    """
+    metadata = _read(pathlib.Path(model) / "metadata.json")
+    results = pathlib.Path(results)
+    singles = sorted(results.glob("*_none.json"))
+    if len(singles) != 1:
+        raise UserError(
+            f"{results}: expected one file *_none.json, found {len(singles)}: "
+            "evaluate the model on one split"
+        )
+    stem = singles[0].name.removesuffix("_none.json")
+    views = {
+        name: _read(path)
+        for name in _TTA
+        if (path := results / f"{stem}_{name}.json").exists()
+    }
+    if metadata["calibration"] is None:
+        raise UserError(f"{model} was exported without calibration")
+    corruptions = _read(results / f"{stem}_corruptions.json")
+    parts = [
+        _head(metadata, views["none"]),
+        _use(),
+        _data(metadata),
+        _recipe(_read(results / "config.json"), metadata),
+        _numbers(views),
+        _classes(views["none"]),
+        _calibration(metadata["calibration"]),
+        _corruptions(corruptions),
+        _licence(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+
+
+def _head(metadata: dict, result: dict) -> str:
+    model, shape = metadata["model"]["name"], metadata["input"]["shape"]
+    return (
+        f"# Model card: `{model}`\n\n"
+        "Written by `scripts/model_card.py` from the files of the evaluation.\n\n"
+        f"A residual convolutional network with {metadata['num_parameters']:,} "
+        f"parameters. It reads one face, uint8 {shape[0]} x {shape[1]} "
+        f"{metadata['input']['color']}, and gives calibrated probabilities of "
+        f"{', '.join(metadata['classes'])}. Accuracy on {result['dataset']}, "
+        f"{result['split']}: {result['accuracy']:.2%}."
+    )
+
+
+def _use() -> str:
+    return """## Use
+
+For research, and for applications whose users chose to have their expression read:
+games, art, accessibility, human-computer interaction, user studies with consent.
+
+**Not for** judging people. The network reads the expression that a picture shows, as
+strangers would label it; it does not read what a person feels, means or is.
+Expressions and their labels differ between cultures, ages and situations. Do not use it
+to decide about anyone: hiring, school, policing, border control, insurance, health, lie
+detection. Inferring emotions at work and in schools is prohibited in the European Union
+(Regulation (EU) 2024/1689, Article 5 (1) (f)), but for medical or safety reasons.
+
+Faces must be cropped, roughly upright and frontal. FER2013 says nothing of the people's
+age, gender or skin, so accuracy by such groups is not known."""
+
+
+def _data(metadata: dict) -> str:
+    data = metadata["training_data"]
+    return (
+        "## Data\n\n"
+        f"Trained on {data['name']}, split `{data['train_split']}`; epochs, "
+        f"temperature and threshold chosen on `{data['validation_split']}`. FER2013 "
+        "(Goodfellow et al. 2013) was collected by an image search for words of "
+        "emotion; many of its labels are wrong or arguable, and it holds copies of "
+        "faces within and across its splits, which are left in, as in published "
+        "numbers. The official test split (PrivateTest) has not been looked at."
+    )
+
+
+def _recipe(config: dict, metadata: dict) -> str:
+    train, optimizer = config["train"], config["optimizer"]
+    augment = ", ".join(
+        f"{name} {config['augment'][name]:g}"
+        for name in _AUGMENTATION
+        if config["augment"][name]
+    )
+    best = metadata["metrics"]["validation"]
+    return (
+        "## Recipe\n\n"
+        f"From random weights, {train['num_epochs']} epochs of batches of "
+        f"{train['batch_size']} by {optimizer['name']} (highest rate "
+        f"{optimizer['learning_rate']:g}, {optimizer['schedule']} schedule, weight "
+        f"decay {optimizer['weight_decay']:g}), label smoothing "
+        f"{config['loss']['label_smoothing']:g}, moving average of weights "
+        f"{train['ema_decay']:g}; augmentation: {augment}. The weights are those of "
+        f"epoch {best['epoch']}, the best on the validation split; one seed "
+        f"({config['seed']})."
+    )
+
+
+def _numbers(views: dict[str, dict]) -> str:
+    rows = [
+        f"| {_TTA[name]} | {r['accuracy']:.2%} | {r['accuracy_ci95'][0]:.2%} to "
+        f"{r['accuracy_ci95'][1]:.2%} | {r['macro_f1']:.2%} | "
+        f"{r['balanced_accuracy']:.2%} | {r['ece']:.2%} |"
+        for name, r in views.items()
+    ]
+    first = next(iter(views.values()))
+    return (
+        "## Numbers\n\n"
+        f"{first['dataset']}, {first['split']}, {first['n']:,} faces. This split chose "
+        "the epoch, the temperature and the threshold, so its numbers are a little "
+        "better than those of new faces.\n\n"
+        "| views | accuracy | 95 % interval | macro-F1 | balanced accuracy | "
+        "calibration error |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _classes(result: dict) -> str:
+    rows = []
+    for i, (name, row) in enumerate(result["per_class"].items()):
+        hits = result["confusion_matrix"][i][i]
+        low, high = wilson_interval(hits, row["support"])
+        rows.append(
+            f"| {name} | {row['support']:,} | {row['recall']:.1%} | {low:.1%} to "
+            f"{high:.1%} | {row['precision']:.1%} | {row['f1']:.1%} |"
+        )
+    return (
+        "By class, one view (Wilson's 95 % interval of the recall):\n\n"
+        "| class | faces | recall | 95 % interval | precision | F1 |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _calibration(found: dict) -> str:
+    return (
+        "## Calibration\n\n"
+        f"Temperature {found['temperature']:.3f}, fitted on {found['n']:,} faces of "
+        f"{found['split']}: expected calibration error (15 bins) "
+        f"{found['ece_before']:.2%} before, {found['ece_after']:.2%} after "
+        f"({found['ece_after_cross_fitted']:.2%} when fitted on one half and measured "
+        "on the other). A face is called `unsure` below probability "
+        f"{found['threshold']:.3f}: {found['coverage']:.1%} of the faces are above "
+        f"it, and {found['target_accuracy']:.0%} of those are read rightly."
+    )
+
+
+def _corruptions(result: dict) -> str:
+    rows = [
+        f"| {name.replace('_', ' ')} | "
+        + " | ".join(f"{x:.1%}" for x in (*row, result["mean_accuracy"][name]))
+        + " |"
+        for name, row in result["accuracy"].items()
+    ]
+    severities = " | ".join(map(str, result["severities"]))
+    return (
+        "## Robustness\n\n"
+        "Accuracy under corruptions at five severities; "
+        f"{result['clean_accuracy']:.1%} without, "
+        f"{result['mean_corruption_accuracy']:.1%} on average with.\n\n"
+        f"| corruption | {severities} | mean |\n"
+        f"|{'---|' * (len(result['severities']) + 2)}\n" + "\n".join(rows)
+    )
+
+
+def _licence() -> str:
+    return """## Licence
+
+Code: Apache-2.0. The weights are given under the same terms as far as that is ours to
+give: they were trained on FER2013, whose photographs were collected from the web and
+shared for research, and whose rights stay with their owners. Check for yourself whether
+that permits what you have in mind. No face of FER2013 is part of this repository."""
