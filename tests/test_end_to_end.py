@@ -175,6 +175,48 @@ def test_corruptions(evaluate, model):
     assert f"{np.mean(means):.1%}" in out
 
 
+def test_model_card_is_filled_from_the_files(
+    workdir, model, evaluate, run_python, tmp_path
+):
+    evaluate("--model", model, "--corruptions", "--tta", "flip")
+    evaluate("--model", model)
+    shutil.copy(workdir / "config.json", tmp_path)
+    for path in (model / "eval").glob("*.json"):
+        shutil.copy(path, tmp_path)
+    arguments = ("--model", model, "--results", tmp_path, "--out", tmp_path / "card.md")
+    run_python("scripts/model_card.py", *arguments)
+    text = (tmp_path / "card.md").read_text()
+    result = json.loads((tmp_path / "synthetic_faces_test_none.json").read_text())
+    assert f"| one | {result['accuracy']:.2%} |" in text
+    assert text.count("| flip |") == 1
+    for name, row in result["per_class"].items():
+        assert f"| {name} | 20 | {row['recall']:.1%} |" in text
+    assert "prohibited in the European Union" in text
+    assert "| low resolution |" in text
+    (tmp_path / "synthetic_faces_test_corruptions.json").unlink()
+    failed = run_python("scripts/model_card.py", *arguments, check=False)
+    assert "synthetic_faces_test_corruptions.json is missing" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_comparing_with_a_kept_evaluation(evaluated, workdir, run_python, tmp_path):
+    path = workdir / "eval" / "synthetic_faces_test_none.json"
+    out = run_python("scripts/compare.py", path, path).stdout
+    assert "\nreproduced" in out
+    result = evaluated[1]
+    above = result["accuracy_ci95"][1] + 0.1
+    for changes, code, message in (
+        ({"accuracy_ci95": [above, above]}, 1, "NOT reproduced"),
+        ({"split": "validation"}, 1, "split: 'test' in"),
+    ):
+        (tmp_path / "kept.json").write_text(json.dumps(result | changes))
+        again = run_python(
+            "scripts/compare.py", path, tmp_path / "kept.json", check=False
+        )
+        assert again.returncode == code
+        assert message in again.stdout + again.stderr
+
+
 def test_exporting_again_from_the_parameters_gives_the_same_model(
     model, run_python, tmp_path
 ):

@@ -1,0 +1,59 @@
+"""The model that ships: whole, small, calibrated, and as good as its results say."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.fer2013 import CsvSource
+from deepfer_jax.data.synthetic import draw_face
+from deepfer_jax.inference import DEFAULT_MODEL, Predictor
+from deepfer_jax.model_card import model_card
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "fer2013_tiny"
+UNPACK = ROOT.parent / "shared" / "data" / "fer2013" / "unpack.py"
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor()
+
+
+def test_it_is_small_and_calibrated(predictor):
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 2e6
+    calibration = predictor.metadata["calibration"]
+    assert calibration["ece_after"] <= 0.02
+    assert calibration["coverage"] > 0.2
+    assert predictor.classes == EMOTIONS
+
+
+def test_predict_needs_no_model_of_ones_own(run_python, tmp_path):
+    from PIL import Image
+
+    face = draw_face(np.random.default_rng(0), "happy")
+    Image.fromarray(face).resize((200, 200)).save(tmp_path / "face.png")
+    line = json.loads(run_python("scripts/predict.py", tmp_path / "face.png").stdout)
+    assert line["emotion"] in EMOTIONS
+    assert line["unsure"] in (True, False)
+
+
+def test_the_model_card_says_what_the_files_say():
+    card = (ROOT / "MODEL_CARD.md").read_text()
+    assert card == model_card(DEFAULT_MODEL, RESULTS)
+
+
+@pytest.mark.skipif(not UNPACK.exists(), reason="the real faces are not here")
+def test_it_is_as_good_as_its_results_say(predictor, tmp_path):
+    subprocess.run([sys.executable, UNPACK, tmp_path], check=True, capture_output=True)
+    faces = list(CsvSource(tmp_path / "fer2013.csv").faces("PublicTest"))
+    labels = np.array([EMOTIONS.index(face.label) for face in faces])
+    predicted = predictor.predict(np.array([face.image for face in faces]))
+    kept = json.loads((RESULTS / "fer2013_public_test_none.json").read_text())
+    accuracy = (predicted.argmax(1) == labels).mean()
+    assert accuracy == pytest.approx(kept["accuracy"], abs=1e-3)
+    assert accuracy > 0.66
