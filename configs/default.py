@@ -43,8 +43,10 @@ def get_config() -> ConfigDict:
     model.init_from = ""
     # Further arguments of that model's constructor, such as {"stem": "small"}.
     model.options = ConfigDict()
-    # Pixels are divided by 255, then normalised by these (FER2013's own, one value a
-    # channel).
+    # Pixels are divided by 255, then normalised: "dataset", by mean and std below
+    # (FER2013's own, one value a channel); "face", each face by its own mean and
+    # deviation.
+    model.normalization = "dataset"
     model.mean = (0.508,)
     model.std = (0.255,)
 

@@ -1,4 +1,4 @@
-"""`tiny` on FER+: eight classes, soft labels from ten votes a face (not trained yet)."""
+"""`tiny` on FER+: eight classes, soft labels from ten votes a face (untrained yet)."""
 
 from configs import fer2013_tiny
 

@@ -155,7 +155,8 @@ def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> No
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     # safetensors silently scrambles arrays that are not contiguous.
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
-    safetensors.numpy.save_file(flat, folder / PARAMETERS)
+    # save_file would make a file that only its owner can read.
+    (folder / PARAMETERS).write_bytes(safetensors.numpy.save(flat))
     program = export_program(variables, metadata)
     (folder / ARTEFACT).write_bytes(program.serialize())
     metadata["versions"] = {
@@ -176,8 +177,7 @@ def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     predict = make_predict(
         create_network(model, metadata["classes"]),
-        model.mean,
-        model.std,
+        preprocess.make_normalize(model.normalization, model.mean, model.std),
         calibration["temperature"],
     )
     (batch,) = jax.export.symbolic_shape("batch")

@@ -115,11 +115,12 @@ def start_from(
       UserError: it is another network, or normalises its input otherwise.
     """
     source = load_network(model.init_from)
-    for name in ("mean", "std"):
-        if tuple(model[name]) != tuple(source.model[name]):
+    for name in ("normalization", "mean", "std"):
+        ours, theirs = json.dumps(model[name]), json.dumps(source.model[name])
+        if ours != theirs:
             raise UserError(
-                f"config.model.{name}: {model.init_from} was trained with "
-                f"{tuple(source.model[name])}, found {tuple(model[name])}"
+                f"config.model.{name}: {model.init_from} was trained with {theirs}, "
+                f"found {ours}"
             )
     keeps_head = source.classes == tuple(classes)
     new = () if keeps_head else ("params/head",)

@@ -16,6 +16,7 @@ from deepfer_jax.augment import AugmentOptions
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
 from deepfer_jax.losses import CLASS_WEIGHTS
+from deepfer_jax.preprocess import NORMALIZATIONS
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,11 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.loss.class_weights: expected one of {CLASS_WEIGHTS}, found "
             f"{config.loss.class_weights!r}"
+        )
+    if config.model.normalization not in NORMALIZATIONS:
+        raise UserError(
+            f"config.model.normalization: expected one of {NORMALIZATIONS}, found "
+            f"{config.model.normalization!r}"
         )
     try:
         AugmentOptions(**config.augment)

@@ -50,13 +50,16 @@ def make_train_step(
     learning_rate, gradient_norm (before clipping) and update_norm.
     """
     options = augment.AugmentOptions(**config.augment)
+    normalize = preprocess.make_normalize(
+        config.model.normalization, config.model.mean, config.model.std
+    )
     ema_decay = config.train.ema_decay
 
     def prepare(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         keys = example_keys(key, len(batch["label"]))
         images = preprocess.to_unit(batch["image"])
         images = augment.augment_batch(keys, images, options)
-        images = preprocess.normalize(images, config.model.mean, config.model.std)
+        images = normalize(images)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
@@ -154,19 +157,18 @@ def make_run_steps(
 
 def make_predict(
     model: nn.Module,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    normalize: Callable[[jax.Array], jax.Array],
     temperature: float = 1.0,
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Returns `predict(variables, images) -> probabilities float32 [b, classes]`.
 
-    images are float32 [b, H, W, C] in [0, 1], logits are divided by the temperature;
+    images are float32 [b, H, W, C] in [0, 1], `normalize` comes from
+    `preprocess.make_normalize`, and logits are divided by the temperature;
     the one way from a face to probabilities, for validation, evaluation and export.
     """
 
     def predict(variables, images):
-        images = preprocess.normalize(images, mean, std)
-        logits = model.apply(variables, images, train=False)
+        logits = model.apply(variables, normalize(images), train=False)
         return jax.nn.softmax(logits / temperature)
 
     return predict

@@ -113,7 +113,7 @@ def test_other_classes_get_a_new_head(trained, small_data_dir, tmp_path, caplog)
     ("model", "message"),
     [
         ({"name": "vgg"}, "does not fit 'vgg'"),
-        ({"mean": (0.4,)}, r"model.mean: .* trained with \(0.508,\), found \(0.4,\)"),
+        ({"mean": (0.4,)}, r"model.mean: .* trained with \[0.508\], found \[0.4\]"),
         ({"init_from": "nowhere"}, "nowhere is neither a training run"),
     ],
 )
