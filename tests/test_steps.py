@@ -47,7 +47,10 @@ def make_config(**train):
     return config
 
 
-def make_run(config=None):
+WEIGHTS = np.linspace(0.5, 2.0, 7)
+
+
+def make_run(config=None, weights=WEIGHTS):
     """Returns (pmapped run_steps, state) over plain batches."""
     config = config or make_config()
     model = create_network(config.model, EMOTIONS, bn_axis_name=parallel.AXIS)
@@ -55,7 +58,7 @@ def make_run(config=None):
     optimizer = optim.create_optimizer(config.optimizer, schedule)
     ema = config.train.ema_decay > 0
     state = create_state(model, optimizer, (48, 48, 1), config.seed, ema)
-    weights = jnp.linspace(0.5, 2.0, 7)
+    weights = None if weights is None else jnp.asarray(weights, jnp.float32)
     train_step = steps.make_train_step(config, model, optimizer, schedule, weights)
     run = steps.make_run_steps(train_step, lambda resident, inputs: inputs)
     return parallel.pmap_train(run), state
@@ -145,6 +148,25 @@ def test_metrics_are_those_of_the_weighted_mean(trained):
     }
     assert 1.0 < metrics[0]["loss"][0] < 5.0
     assert metrics[0]["learning_rate"][0] == pytest.approx(0.1)
+
+
+def test_soft_targets_take_the_place_of_labels():
+    batch = make_batch(8, seed=0)
+    other = (batch["label"] + 1) % 7
+    one_hot, another = (np.eye(7, dtype=np.float32)[x] for x in (batch["label"], other))
+
+    def loss(target):
+        run, state = make_run(weights=None)
+        soft = batch | {"target": target, "label": np.zeros_like(batch["label"])}
+        return run(parallel.replicate(state), {}, as_inputs(soft))[1]["loss"][0]
+
+    run, state = make_run(weights=None)
+    hard = run(parallel.replicate(state), {}, as_inputs(batch))[1]["loss"][0]
+    assert loss(one_hot) == pytest.approx(hard, rel=1e-5)
+    # Cross entropy is linear in its targets.
+    mixed = 0.3 * loss(one_hot) + 0.7 * loss(another)
+    assert loss(0.3 * one_hot + 0.7 * another) == pytest.approx(mixed, rel=1e-4)
+    assert abs(loss(another) - hard) > 1e-2
 
 
 def test_the_keys_of_a_step_are_a_function_of_seed_step_and_example():
