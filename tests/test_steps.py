@@ -158,10 +158,10 @@ def test_soft_targets_take_the_place_of_labels():
     def loss(target):
         run, state = make_run(weights=None)
         soft = batch | {"target": target, "label": np.zeros_like(batch["label"])}
-        return run(parallel.replicate(state), {}, as_inputs(soft))[1]["loss"][0]
+        return float(run(parallel.replicate(state), {}, as_inputs(soft))[1]["loss"][0])
 
     run, state = make_run(weights=None)
-    hard = run(parallel.replicate(state), {}, as_inputs(batch))[1]["loss"][0]
+    hard = float(run(parallel.replicate(state), {}, as_inputs(batch))[1]["loss"][0])
     assert loss(one_hot) == pytest.approx(hard, rel=1e-5)
     # Cross entropy is linear in its targets.
     mixed = 0.3 * loss(one_hot) + 0.7 * loss(another)
