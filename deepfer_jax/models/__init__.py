@@ -15,7 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from deepfer_jax.models import cnn, resnet
+from deepfer_jax.models import cnn, dlib_resnet, resnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "tiny": cnn.tiny,
@@ -24,6 +24,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
+    "dlib_resnet29": dlib_resnet.dlib_resnet29,
 }
 
 # What Flax gives to every module, and our own argument.
@@ -39,8 +40,9 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
       **options: of all networks: `dtype` (of computation; parameters stay float32),
         `dropout_rate` (before the classifier; in `vgg` after each wide layer),
         `bn_axis_name` (the axis of pmap over which batch statistics are averaged in
-        training). Of ResNets also `stem` and `zero_init_residual`; of `tiny` and
-        `base` the other fields of `cnn.ResidualCNN`.
+        training). Of ResNets also `stem` and `zero_init_residual`; of
+        `dlib_resnet29` also `norm`; of `tiny` and `base` the other fields of
+        `cnn.ResidualCNN`.
 
     Returns:
       A module; nothing is computed yet.

@@ -1,0 +1,166 @@
+"""dlib's face recognition ResNet-29, as a backbone: 5.6 M parameters, any input size.
+
+    model = dlib_resnet29(num_classes=7, norm="batch")
+
+King 2017, "High Quality Face Recognition with Deep Metric Learning" (dlib.net, CC0). It
+differs from He et al.'s: convolutions and pools with stride 2 do not pad; the shortcut
+of a block that makes the image smaller is a 2x2 average pool, filled with zeros in
+channels and in space up to the larger of the two; batch normalisation is folded into a
+scale and a bias a channel.
+
+Parameter paths: `stem/conv`, `stem/norm`, `stage1/block1/conv1`, `.../norm1`, `head`;
+stages have 32, 64, 128, 256 and 256 channels.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
+STD = (256 / 255,) * 3
+
+
+class Affine(nn.Module):
+    """A scale and a bias for each channel: batch normalisation, folded."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        # What a batch normalisation in its place would have to measure.
+        self.sow("intermediates", "input", x)
+        return x * scale.astype(self.dtype) + bias.astype(self.dtype)
+
+
+def _pad_to(x: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Fills with zeros at the end of height, width and channels."""
+    padding = [(0, 0), *((0, n - m) for n, m in zip(shape, x.shape[1:], strict=True))]
+    return jnp.pad(x, padding)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut without parameters."""
+
+    features: int
+    stride: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        padding = 1 if self.stride == 1 else 0
+        y = self.conv(
+            self.features, (3, 3), strides=self.stride, padding=padding, name="conv1"
+        )(x)
+        y = nn.relu(self.norm(name="norm1")(y))
+        y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
+        y = self.norm(name="norm2")(y)
+        if self.stride == 2:
+            x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+        shape = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
+        return nn.relu(_pad_to(x, shape) + _pad_to(y, shape))
+
+
+class Stage(nn.Module):
+    """Blocks of one width; the first has the stride."""
+
+    features: int
+    num_blocks: int
+    stride: int
+    block: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i in range(self.num_blocks):
+            stride = self.stride if i == 0 else 1
+            x = self.block(self.features, stride, name=f"block{i + 1}")(x)
+        return x
+
+
+class DlibResNet(nn.Module):
+    """dlib's ResNet: a stem, five stages, global average pooling and a classifier.
+
+    Attributes:
+      num_classes: number of logits.
+      stage_features: channels of each stage; all but the first halve the image.
+      stage_blocks: blocks of each stage.
+      norm: "affine", as dlib publishes it, or "batch": trainable batch normalisation
+        (pretrained.dlib.to_batch_norm keeps the function).
+      dropout_rate: before the classifier.
+      dtype: of computation; parameters, statistics and logits are float32.
+      bn_axis_name: axis over which batch statistics are averaged in training.
+    """
+
+    num_classes: int
+    stage_features: Sequence[int]
+    stage_blocks: Sequence[int]
+    norm: str = "batch"
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+    bn_axis_name: str | None = None
+
+    def __post_init__(self):
+        if self.norm not in ("affine", "batch"):
+            raise ValueError(f"norm: expected 'affine' or 'batch', found {self.norm!r}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Returns logits, float32 [batch, num_classes].
+
+        Args:
+          images: float [batch, height, width, 3], normalised by MEAN and STD; at least
+            72 pixels high and wide.
+          train: use and update batch statistics, and drop out (needs the "dropout" key
+            where `dropout_rate` is not 0).
+        """
+        conv = functools.partial(nn.Conv, dtype=self.dtype)
+        norm = functools.partial(Affine, dtype=self.dtype)
+        if self.norm == "batch":
+            norm = functools.partial(
+                nn.BatchNorm,
+                use_running_average=not train,
+                momentum=0.9,
+                dtype=self.dtype,
+                axis_name=self.bn_axis_name if train else None,
+            )
+        block = functools.partial(Block, conv=conv, norm=norm)
+        x = Stem(self.stage_features[0], conv, norm, name="stem")(
+            images.astype(self.dtype)
+        )
+        x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
+        for i, (features, num_blocks) in enumerate(
+            zip(self.stage_features, self.stage_blocks, strict=True)
+        ):
+            stride = 1 if i == 0 else 2
+            x = Stage(features, num_blocks, stride, block, name=f"stage{i + 1}")(x)
+        x = x.astype(jnp.float32).mean((1, 2))
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+class Stem(nn.Module):
+    """7x7 with stride 2 and no padding, normalised."""
+
+    features: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.conv(self.features, (7, 7), strides=2, padding=0, name="conv")(x)
+        return self.norm(name="norm")(x)
+
+
+dlib_resnet29 = functools.partial(
+    DlibResNet,
+    stage_features=(32, 64, 128, 256, 256),
+    stage_blocks=(3, 4, 3, 3, 1),
+)

