@@ -62,8 +62,8 @@ class _Reader:
         size = int(np.prod(shape))
         if version != 2 or int(np.prod(stored)) != size:
             raise UserError(
-                f"{self._path}: {name}: expected {size} values, found a tensor of shape "
-                f"{stored}"
+                f"{self._path}: {name}: expected {size} values, found a tensor of "
+                f"shape {stored}"
             )
         end = self._position + 4 * size
         if end > len(self._data):

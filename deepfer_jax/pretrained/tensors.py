@@ -84,7 +84,7 @@ def sha256(path: str | os.PathLike) -> str:
 def write_ported(
     path: str | os.PathLike, variables: Mapping[str, Any], metadata: dict[str, str]
 ) -> None:
-    """Writes variables, by path such as params/stem/conv/kernel, as one safetensors file.
+    """Writes variables by path, params/stem/conv/kernel, as one safetensors file.
 
     Args:
       path: the file; its folder must be there.

@@ -90,8 +90,8 @@ def convert(
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise UserError(
-            f"tensors that no ResNet here has: {', '.join(unknown[:5])}{more}: name them "
-            "in --skip if they are not needed"
+            f"tensors that no ResNet here has: {', '.join(unknown[:5])}{more}: name "
+            "them in --skip if they are not needed"
         )
     return _architecture(flat), flax.traverse_util.unflatten_dict(flat, sep="/")
 

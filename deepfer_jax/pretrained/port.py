@@ -1,0 +1,113 @@
+"""Published weights by source: `port("dlib", FILE, OUT)`, then config.model.pretrained.
+
+metadata = port("torchvision", "resnet18.safetensors", "resnet18.port.safetensors")
+variables = load_ported("resnet18.port.safetensors", variables, model="resnet18")
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax
+import numpy as np
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.pretrained import dlib, torchvision
+from deepfer_jax.pretrained.merge import merge_variables
+from deepfer_jax.pretrained.tensors import (
+    read_ported,
+    read_tensors,
+    sha256,
+    write_ported,
+)
+
+SOURCES = ("torchvision", "dlib")
+_FIRST_KERNEL = "params/stem/conv/kernel"
+
+
+def port(
+    source: str,
+    file: str | os.PathLike,
+    out: str | os.PathLike,
+    skip: Sequence[str] = (),
+    licence: str | None = None,
+) -> dict[str, str]:
+    """Converts a file of published weights.
+
+    Args:
+      source: one of SOURCES.
+      file: .safetensors, .pth or .pt of torchvision and timm; dlib's .dat.
+      out: the safetensors file to write.
+      skip: regular expressions of tensors to leave out (torchvision).
+      licence: of the weights; dlib's is known.
+
+    Returns:
+      What is stored beside the weights: source, architecture, licence, file, sha256.
+
+    Raises:
+      UserError: names the file and the tensor that does not fit.
+    """
+    if source == "dlib":
+        architecture, variables = "dlib_resnet29", dlib.convert(file)
+        licence = licence or dlib.LICENCE
+    elif source == "torchvision":
+        try:
+            found = torchvision.convert(read_tensors(file), tuple(skip))
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+        architecture, variables = found
+    else:
+        raise UserError(f"source: expected one of {SOURCES}, found {source!r}")
+    metadata = {
+        "source": source,
+        "architecture": architecture,
+        "licence": licence or "not known",
+        "file": pathlib.Path(file).name,
+        "sha256": sha256(file),
+    }
+    if not pathlib.Path(out).absolute().parent.is_dir():
+        raise UserError(f"{out}: there is no such folder")
+    write_ported(out, variables, metadata)
+    return metadata
+
+
+def load_ported(
+    path: str | os.PathLike, variables: dict[str, Any], model: str
+) -> dict[str, Any]:
+    """Takes ported weights into the variables of a new network, whose head stays new.
+
+    A network that reads gray images gets the first convolution summed over its three
+    channels: the same function of a gray image given as RGB, if all three channels are
+    normalised alike.
+
+    Args:
+      path: of a file that `port` wrote.
+      variables: {params, batch_stats} of the new network.
+      model: its name, which must be that of the file.
+
+    Raises:
+      UserError: another architecture, or a tensor that does not fit.
+    """
+    ported, metadata = read_ported(path)
+    if metadata["architecture"] != model:
+        raise UserError(
+            f"{path} holds weights of {metadata['architecture']!r}, but "
+            f"config.model.name is {model!r}"
+        )
+    ported.setdefault("batch_stats", {})
+    ours = flax.traverse_util.flatten_dict(variables, sep="/")[_FIRST_KERNEL]
+    theirs = flax.traverse_util.flatten_dict(ported, sep="/")
+    kernel = theirs[_FIRST_KERNEL]
+    if ours.shape[2] == 1 and kernel.shape[2] == 3:
+        theirs[_FIRST_KERNEL] = gray_kernel(kernel)
+        ported = flax.traverse_util.unflatten_dict(theirs, sep="/")
+    try:
+        return merge_variables(variables, ported, new=("params/head",))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def gray_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Sums a kernel [height, width, 3, out] over its input channels."""
+    return kernel.sum(2, keepdims=True)
