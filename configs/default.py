@@ -41,8 +41,14 @@ def get_config() -> ConfigDict:
     # A training run or an exported model to start from, or "". Its head is taken too if
     # it has the same classes.
     model.init_from = ""
+    # Weights that scripts/port_weights.py wrote, or ""; the head is new.
+    model.pretrained = ""
     # Further arguments of that model's constructor, such as {"stem": "small"}.
     model.options = ConfigDict()
+    # Faces are resized to this height and width, and gray ones repeated to so many
+    # channels, on the device; 0 leaves them as they are.
+    model.input_size = 0
+    model.input_channels = 0
     # Pixels are divided by 255, then normalised: "dataset", by mean and std below
     # (FER2013's own, one value a channel); "face", each face by its own mean and
     # deviation.

@@ -26,7 +26,7 @@ from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
 from deepfer_jax.metrics import Metrics, summarize
 from deepfer_jax.network import Network, create_network
-from deepfer_jax.preprocess import make_normalize
+from deepfer_jax.preprocess import make_preprocess
 from deepfer_jax.steps import make_eval_step, make_predict
 
 
@@ -71,8 +71,9 @@ def create_eval_step(
       tta: a name of VIEWS.
       temperature: by which logits are divided.
     """
-    normalize = make_normalize(model.normalization, model.mean, model.std)
-    predict = make_predict(create_network(model, classes), normalize, temperature)
+    predict = make_predict(
+        create_network(model, classes), make_preprocess(model), temperature
+    )
     return parallel.pmap_eval(make_eval_step(predict, VIEWS[tta]))
 
 

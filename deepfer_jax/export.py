@@ -177,7 +177,7 @@ def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     predict = make_predict(
         create_network(model, metadata["classes"]),
-        preprocess.make_normalize(model.normalization, model.mean, model.std),
+        preprocess.make_preprocess(model),
         calibration["temperature"],
     )
     (batch,) = jax.export.symbolic_shape("batch")

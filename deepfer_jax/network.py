@@ -115,7 +115,7 @@ def start_from(
       UserError: it is another network, or normalises its input otherwise.
     """
     source = load_network(model.init_from)
-    for name in ("normalization", "mean", "std"):
+    for name in ("input_size", "input_channels", "normalization", "mean", "std"):
         ours, theirs = json.dumps(model[name]), json.dumps(source.model[name])
         if ours != theirs:
             raise UserError(

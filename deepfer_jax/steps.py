@@ -50,16 +50,14 @@ def make_train_step(
     learning_rate, gradient_norm (before clipping) and update_norm.
     """
     options = augment.AugmentOptions(**config.augment)
-    normalize = preprocess.make_normalize(
-        config.model.normalization, config.model.mean, config.model.std
-    )
+    to_input = preprocess.make_preprocess(config.model)
     ema_decay = config.train.ema_decay
 
     def prepare(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         keys = example_keys(key, len(batch["label"]))
         images = preprocess.to_unit(batch["image"])
         images = augment.augment_batch(keys, images, options)
-        images = normalize(images)
+        images = to_input(images)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
@@ -157,18 +155,18 @@ def make_run_steps(
 
 def make_predict(
     model: nn.Module,
-    normalize: Callable[[jax.Array], jax.Array],
+    to_input: Callable[[jax.Array], jax.Array],
     temperature: float = 1.0,
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Returns `predict(variables, images) -> probabilities float32 [b, classes]`.
 
-    images are float32 [b, H, W, C] in [0, 1], `normalize` comes from
-    `preprocess.make_normalize`, and logits are divided by the temperature;
+    images are float32 [b, H, W, C] in [0, 1], `to_input` comes from
+    `preprocess.make_preprocess`, and logits are divided by the temperature;
     the one way from a face to probabilities, for validation, evaluation and export.
     """
 
     def predict(variables, images):
-        logits = model.apply(variables, normalize(images), train=False)
+        logits = model.apply(variables, to_input(images), train=False)
         return jax.nn.softmax(logits / temperature)
 
     return predict

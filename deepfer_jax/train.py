@@ -31,6 +31,8 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate
 from deepfer_jax.metrics import summarize
 from deepfer_jax.network import create_network, start_from
+from deepfer_jax.preprocess import input_shape, make_preprocess, to_unit
+from deepfer_jax.pretrained.port import load_ported
 from deepfer_jax.progress import Progress
 from deepfer_jax.run import check_config, open_workdir
 from deepfer_jax.state import TrainState, create_state, eval_variables, with_variables
@@ -38,6 +40,8 @@ from deepfer_jax.steps import make_run_steps, make_train_step
 from deepfer_jax.writers import MetricWriter
 
 _log = logging.getLogger(__name__)
+# Faces on which the statistics of folded batch normalisation are measured again.
+_NUM_MEASURED = 256
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -76,14 +80,12 @@ def train_and_evaluate(
     state = create_state(
         model,
         optimizer,
-        train_data.image_shape,
+        input_shape(config.model, train_data.image_shape),
         config.seed,
         ema=config.train.ema_decay > 0,
     )
-    if config.model.init_from:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        variables = start_from(config.model, train_data.classes, variables)
-        state = with_variables(state, variables)
+    if config.model.init_from or config.model.pretrained:
+        state = with_variables(state, start_weights(config, state, train_data))
     describe_parameters(state, workdir)
     state = parallel.replicate(state)
 
@@ -126,6 +128,25 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
         )
         for split in (dataset.train_split, dataset.validation_split)
     )
+
+
+def start_weights(
+    config: ConfigDict, state: TrainState, train_data: Resident | TfData
+) -> dict[str, Any]:
+    """Returns {params, batch_stats} from `init_from` or `pretrained`, head as it fits.
+
+    Raises:
+      UserError: both are given, or the weights do not fit the network.
+    """
+    model = config.model
+    if model.init_from and model.pretrained:
+        raise UserError("config.model: give init_from or pretrained, not both")
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if model.init_from:
+        return start_from(model, train_data.classes, variables)
+    batch = next(train_data.in_order(_NUM_MEASURED))
+    images = make_preprocess(model)(to_unit(batch["image"]))
+    return load_ported(model.pretrained, variables, model.name, images)
 
 
 def describe_parameters(state: TrainState, workdir: pathlib.Path) -> None:

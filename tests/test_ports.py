@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
 
     def port_and_load():
         port.port("torchvision", tmp_path / "in.safetensors", out)
-        port.load_ported(out, variables, "resnet18")
+        port.load_ported(out, variables, "resnet18", None)
 
     with pytest.raises(UserError, match=message):
         port_and_load()
@@ -234,8 +234,8 @@ def test_gray_kernel_is_exact_where_channels_are_normalised_alike(tmp_path):
     rgb = create_model("resnet18", num_classes=10)
     gray = np.random.default_rng(0).normal(size=(2, 64, 64, 1)).astype(np.float32)
     key = jax.random.key(0)
-    of_rgb = port.load_ported(out, rgb.init(key, gray.repeat(3, -1)), "resnet18")
-    of_gray = port.load_ported(out, rgb.init(key, gray), "resnet18")
+    of_rgb = port.load_ported(out, rgb.init(key, gray.repeat(3, -1)), "resnet18", None)
+    of_gray = port.load_ported(out, rgb.init(key, gray), "resnet18", None)
 
     def stage1(variables, images):
         _, found = rgb.apply(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax
+import jax
 import numpy as np
 
 from deepfer_jax.errors import UserError
@@ -73,7 +74,7 @@ def port(
 
 
 def load_ported(
-    path: str | os.PathLike, variables: dict[str, Any], model: str
+    path: str | os.PathLike, variables: dict[str, Any], model: str, images: jax.Array
 ) -> dict[str, Any]:
     """Takes ported weights into the variables of a new network, whose head stays new.
 
@@ -85,6 +86,8 @@ def load_ported(
       path: of a file that `port` wrote.
       variables: {params, batch_stats} of the new network.
       model: its name, which must be that of the file.
+      images: float32 [batch, height, width, channels], a few hundred inputs of that
+        network, on which dlib's affines are turned into batch normalisation.
 
     Raises:
       UserError: another architecture, or a tensor that does not fit.
@@ -95,7 +98,10 @@ def load_ported(
             f"{path} holds weights of {metadata['architecture']!r}, but "
             f"config.model.name is {model!r}"
         )
-    ported.setdefault("batch_stats", {})
+    if metadata["source"] == "dlib":
+        ported["batch_stats"] = {}
+        if variables["batch_stats"]:
+            ported = dlib.to_batch_norm(ported, images)
     ours = flax.traverse_util.flatten_dict(variables, sep="/")[_FIRST_KERNEL]
     theirs = flax.traverse_util.flatten_dict(ported, sep="/")
     kernel = theirs[_FIRST_KERNEL]
