@@ -4,9 +4,11 @@ python scripts/prepare_data.py --dataset fer2013 --manual_dir downloads --data_d
 """
 
 import argparse
+import pathlib
 
 from deepfer_jax import errors
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import audit, format_audit, write_audit
 from deepfer_jax.data.prepare import prepare
 
 
@@ -21,8 +23,16 @@ def main() -> None:
         default=datasets.default_file_format(),
         help="array_record can be read without TensorFlow",
     )
+    parser.add_argument(
+        "--audit", action="store_true", help="also look for near-duplicates"
+    )
     args = parser.parse_args()
     prepare(args.dataset, args.manual_dir, args.data_dir, args.file_format)
+    if args.audit:
+        found = audit(datasets.load_builder(args.dataset, args.data_dir))
+        print(format_audit(found))
+        for path in write_audit(found, pathlib.Path(args.data_dir) / "audit"):
+            print(path)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from deepfer_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 _READ_BATCH = 512
+_SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "fer2013": Fer2013,
@@ -131,6 +133,19 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
             f"{builder.info.full_name} in {builder.data_path}: expected a split of "
             f"{sorted(builder.info.splits)}, found {split!r}"
         )
+
+
+def ordered_splits(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Names of the splits there are, training first and tests last."""
+    return sorted(builder.info.splits, key=_SPLIT_ORDER.index)
+
+
+def iterate_images(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> Iterator[np.ndarray]:
+    """Yields uint8 [H, W, C] in stored order, without holding the whole split."""
+    for batch in _read_batches(builder, split):
+        yield from batch["image"]
 
 
 def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:

@@ -7,23 +7,21 @@ duplicates; on a terminal, a bar while it works. If anything is wrong, nothing
 half-prepared stays behind.
 """
 
-import collections
-import hashlib
 import importlib.util
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import count_groups, digest
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS
 from deepfer_jax.errors import UserError
-
-_SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 
 
 def prepare(
@@ -59,13 +57,14 @@ def prepare(
         _download_and_prepare(builder, manual_dir)
     splits = {
         name: datasets.load_split(builder, name)
-        for name in sorted(builder.info.splits, key=_SPLIT_ORDER.index)
+        for name in datasets.ordered_splits(builder)
     }
+    classes = builder.info.features["label"].names
     counts = {
-        name: np.bincount(split["label"], minlength=len(EMOTIONS))
+        name: np.bincount(split["label"], minlength=len(classes))
         for name, split in splits.items()
     }
-    print(format_counts(counts))
+    print(format_counts(counts, classes))
     if builder.name == "fer2013":
         print(compare_with_official(counts))
     print(describe_duplicates(splits))
@@ -131,9 +130,9 @@ def _remove_empty_folders(builder) -> None:
             shutil.rmtree(folder)
 
 
-def format_counts(counts: dict[str, np.ndarray]) -> str:
+def format_counts(counts: dict[str, np.ndarray], classes: Sequence[str]) -> str:
     """A table: a row a split, a column a class."""
-    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*EMOTIONS, "all"))]
+    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*classes, "all"))]
     lines += [
         f"{split:<14}" + "".join(f"{n:>10,}" for n in (*row, row.sum()))
         for split, row in counts.items()
@@ -166,16 +165,13 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
 
 def describe_duplicates(splits: dict[str, dict[str, Any]]) -> str:
     """Counts faces whose pixels are the same, within and across splits."""
-    groups = collections.defaultdict(list)
-    for name, split in splits.items():
-        for image, label in zip(split["image"], split["label"], strict=True):
-            digest = hashlib.sha256(image.tobytes()).digest()
-            groups[digest].append((name, int(label)))
-    groups = [group for group in groups.values() if len(group) > 1]
-    faces = sum(map(len, groups))
-    across = sum(len({name for name, _ in group}) > 1 for group in groups)
-    conflicting = sum(len({label for _, label in group}) > 1 for group in groups)
+    digests = [digest(image) for split in splits.values() for image in split["image"]]
+    _, groups = np.unique(digests, return_inverse=True)
+    names = [name for name, split in splits.items() for _ in split["label"]]
+    labels = np.concatenate([split["label"] for split in splits.values()]).tolist()
+    counts = count_groups(groups, names, labels)
     return (
-        f"exact duplicates: {len(groups):,} groups of {faces:,} faces; "
-        f"{across:,} groups lie across splits, {conflicting:,} have conflicting labels"
+        f"exact duplicates: {counts['groups']:,} groups of {counts['faces']:,} faces; "
+        f"{counts['across_splits']:,} groups lie across splits, "
+        f"{counts['conflicting_labels']:,} have conflicting labels"
     )
