@@ -25,6 +25,7 @@ from PIL import Image
 
 from deepfer_jax.data.fer2013 import Fer2013
 from deepfer_jax.data.ferplus import FerPlus
+from deepfer_jax.data.image_folder import ImageFolder, ImageFolderConfig
 from deepfer_jax.data.synthetic import SyntheticFaces
 from deepfer_jax.errors import UserError
 
@@ -35,6 +36,7 @@ _SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "fer2013": Fer2013,
     "ferplus": FerPlus,
+    "image_folder": ImageFolder,
     "synthetic_faces": SyntheticFaces,
 }
 
@@ -50,7 +52,10 @@ def default_file_format() -> str:
 
 
 def create_builder(
-    name: str, data_dir: str | os.PathLike, file_format: str | None = None
+    name: str,
+    data_dir: str | os.PathLike,
+    file_format: str | None = None,
+    folder_config: ImageFolderConfig | None = None,
 ) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set, prepared or not.
 
@@ -59,6 +64,7 @@ def create_builder(
       data_dir: where it is, or will be.
       file_format: "tfrecord" or "array_record" to prepare it; None to open what is
         there.
+      folder_config: of image_folder, to prepare it.
 
     Raises:
       UserError: unknown name.
@@ -67,13 +73,18 @@ def create_builder(
     if key not in BUILDERS:
         raise UserError(f"data set: expected one of {sorted(BUILDERS)}, found {name!r}")
     cls = BUILDERS[key]
-    if builder_config and builder_config not in cls.builder_configs:
+    config = builder_config or None
+    if cls is ImageFolder:
+        if not builder_config:
+            raise UserError("data set image_folder: expected image_folder/NAME")
+        config = folder_config or ImageFolderConfig(name=builder_config)
+    elif builder_config and builder_config not in cls.builder_configs:
         raise UserError(
             f"data set {key}: expected one of {sorted(cls.builder_configs)} after the "
             f"'/', found {builder_config!r}"
         )
     return cls(
-        config=builder_config or None,
+        config=config,
         data_dir=os.path.abspath(os.path.expanduser(data_dir)),
         file_format=file_format,
     )

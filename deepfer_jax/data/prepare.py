@@ -21,11 +21,16 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import count_groups, digest
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS
+from deepfer_jax.data.image_folder import folder_config
 from deepfer_jax.errors import UserError
 
 
 def prepare(
-    dataset: str, manual_dir: str | None, data_dir: str, file_format: str
+    dataset: str,
+    manual_dir: str | None,
+    data_dir: str,
+    file_format: str,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Prepares and describes a data set; one that is there already is only described.
 
@@ -34,13 +39,20 @@ def prepare(
       manual_dir: folder of the files that the user got; not needed by synthetic_faces.
       data_dir: where the prepared data goes.
       file_format: "tfrecord" or "array_record".
+      **options: fields of image_folder.ImageFolderConfig, for such a data set.
 
     Returns:
-      int [7], faces by class, for each split.
+      int [classes], faces by class, for each split.
 
     Raises:
       UserError: the input is missing or wrong, or TensorFlow is missing for tfrecord.
     """
+    key, _, name = dataset.partition("/")
+    if options and key != "image_folder":
+        raise UserError(
+            f"{', '.join(f'--{option}' for option in options)}: only of a data set "
+            f"image_folder/NAME, found {dataset}"
+        )
     builder = datasets.create_builder(dataset, data_dir)
     if builder.data_path.exists():
         builder = datasets.open_prepared(builder.data_path)
@@ -53,8 +65,12 @@ def prepare(
         print(f"{dataset} is prepared already: {builder.data_path}")
     else:
         _check_file_format(file_format)
-        builder = datasets.create_builder(dataset, data_dir, file_format)
-        _download_and_prepare(builder, manual_dir)
+        folder = _manual_folder(builder, manual_dir)
+        config = None
+        if key == "image_folder":
+            config = folder_config(name, folder, **options)
+        builder = datasets.create_builder(dataset, data_dir, file_format, config)
+        _download_and_prepare(builder, folder)
     splits = {
         name: datasets.load_split(builder, name)
         for name in datasets.ordered_splits(builder)
@@ -84,19 +100,24 @@ def _check_file_format(file_format: str) -> None:
         )
 
 
-def _download_and_prepare(builder, manual_dir: str | None) -> None:
+def _manual_folder(builder, manual_dir: str | None) -> pathlib.Path | None:
+    """Where the user's files are; None for a data set that is drawn by code."""
+    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if not instructions:
+        return None
+    if manual_dir is None:
+        raise UserError(f"--manual_dir is missing. {instructions}")
+    folder = pathlib.Path(manual_dir).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder. {instructions}")
+    return folder
+
+
+def _download_and_prepare(builder, folder: pathlib.Path | None) -> None:
     config = tfds.download.DownloadConfig()
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        if manual_dir is None:
-            raise UserError(
-                f"--manual_dir is missing. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        folder = pathlib.Path(manual_dir).expanduser().absolute()
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder} is not a folder. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        builder.open_source(folder)
+    if folder is not None:
+        for note in builder.open_source(folder).notes:
+            print(note)
         config = tfds.download.DownloadConfig(manual_dir=folder)
     file_format = builder.info.file_format.value
     print(f"preparing {builder.data_path} as {file_format}", flush=True)
