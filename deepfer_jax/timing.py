@@ -57,7 +57,7 @@ def measure(
     return {name: Timings(faces[name], seconds[name]) for name in names}
 
 
-def calls_within(task: Task, seconds: float) -> int:
+def num_calls_in(task: Task, seconds: float) -> int:
     """How many calls of a warmed-up task fill so many seconds; at least 1."""
     start = time.perf_counter()
     task()
@@ -105,7 +105,7 @@ def num_threads() -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Device, threads and versions, for the head of a report."""
+    """Device, threads, load and versions, for the head of a report."""
     devices = jax.local_devices()
     return {
         "device": {
@@ -114,6 +114,7 @@ def describe_machine() -> dict[str, Any]:
             "count": len(devices),
         },
         "threads": num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": {
             "python": platform.python_version(),
             "jax": jax.__version__,
