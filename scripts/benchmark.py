@@ -11,9 +11,12 @@ import functools
 import json
 import logging
 import os
-import sys
 
 from deepfer_jax import benchmark, errors
+
+
+def numbers(text: str) -> list[int]:
+    return list(map(int, text.split(",")))
 
 
 def main() -> None:
@@ -34,12 +37,12 @@ def main() -> None:
     train.add_argument("--batch_size", type=int, default=64, help="faces a step")
     train.add_argument("--data_dir", default="data", help="of the recipe's faces")
     infer.add_argument("--model_dir", help="of scripts/export.py, in place of --model")
-    infer.add_argument("--batch_sizes", type=names, default=["1", "64", "256"])
+    infer.add_argument("--batch_sizes", type=numbers, default="1,64,256")
     args = parser.parse_args()
 
     # jax would otherwise take most of a GPU's memory and leave PyTorch the rest.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(format="%(message)s", force=True)
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     config = benchmark.read_recipe(args.config)
     which = (args.model, args.precision, args.image_size, args.compare == "torch")
@@ -49,8 +52,7 @@ def main() -> None:
         config.dataset.data_dir = args.data_dir
         document = benchmark.benchmark_train(plan, args.pipeline)
     else:
-        sizes = [int(size) for size in args.batch_sizes]
-        document = benchmark.benchmark_infer(plan, sizes, args.model_dir)
+        document = benchmark.benchmark_infer(plan, args.batch_sizes, args.model_dir)
     print(json.dumps(document, indent=2))
 
 

@@ -133,14 +133,14 @@ def test_training_document(plan):
 def test_no_call_of_an_epoch_takes_from_the_host(
     config, pipeline, steps_per_call, expected
 ):
-    config.train.update({"steps_per_call": steps_per_call, "batch_size": 90})
+    config.train.update({"steps_per_call": steps_per_call, "batch_size": 88})
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
     task = benchmark_jax.Training(config, pipeline, builder)
     calls = -(-3 // steps_per_call)
     for _ in range(calls):  # compiles
         task._call(*next(task._inputs))
     assert [task.takes_host_input() for _ in range(calls)] == [expected] * calls
-    assert task() >= 90  # it still trains
+    assert task() >= 88  # it still trains
     assert np.isfinite(jax.tree.leaves(task._state.params)[0]).all()
 
 
