@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     dataset.train_split = "train"
     # Epochs are chosen on this split: never the one whose accuracy is reported.
     dataset.validation_split = "validation"
+    # Train without the faces that, pixel for pixel, are also in another split.
+    dataset.exclude_test_copies = False
     # "resident": the split lives on the device as uint8, an epoch's order is made
     # there. "tf.data": TFDS -> shuffle -> batch -> prefetch, for data larger than
     # memory.

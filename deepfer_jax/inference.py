@@ -10,11 +10,11 @@ inside the exported program. What it is given is brought to the model's input by
 rules:
 
 - gray or RGB (never BGR), uint8 in 0..255; RGB becomes gray by ITU-R 601 luma,
-  0.299 R + 0.587 G + 0.114 B, rounded;
+  0.299 R + 0.587 G + 0.114 B, rounded, for a model that reads gray; gray becomes RGB
+  by repetition for one that reads RGB;
 - an image that is not square is first made so by repeating its edges on both sides;
 - any other size is resized bilinearly with antialiasing (a triangle filter as wide as
-  the
-  scale, as Pillow's BILINEAR), first gray then size, rounded to uint8.
+  the scale, as Pillow's BILINEAR), first gray then size, rounded to uint8.
 """
 
 import functools
@@ -159,7 +159,8 @@ def fit_face(face: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
     Args:
       face: uint8 [H, W], [H, W, 1] or [H, W, 3] (RGB).
-      shape: (height, width, 1) wanted, height equal to width.
+      shape: (height, width, channels) wanted, height equal to width; of one channel
+        (gray) or three (RGB).
 
     Returns:
       uint8 of that shape.
@@ -170,24 +171,26 @@ def fit_face(face: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     face = np.asarray(face)
     if face.dtype != np.uint8:
         raise ModelError(f"face: expected uint8 in 0..255, found {face.dtype}")
-    if face.ndim == 3 and face.shape[2] == 3:
-        face = np.rint(face @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    elif face.ndim == 3 and face.shape[2] == 1:
-        face = face[:, :, 0]
-    if face.ndim != 2 or 0 in face.shape:
+    if 0 in face.shape or (face.ndim != 2 and face.shape[2:] not in ((1,), (3,))):
         raise ModelError(
             f"face: expected shape [H, W], [H, W, 1] or [H, W, 3], found {face.shape}"
         )
-    height, width = face.shape
+    face = face.reshape(*face.shape[:2], -1)
+    if face.shape[2] > shape[2]:
+        face = np.rint(face @ np.array([[0.299], [0.587], [0.114]])).astype(np.uint8)
+    height, width = face.shape[:2]
     side = max(height, width)
     if height != width:
         before = ((side - height) // 2, (side - width) // 2)
-        padding = [(b, side - n - b) for b, n in zip(before, face.shape, strict=True)]
-        face = np.pad(face, padding, mode="edge")
+        padding = [
+            (b, side - n - b) for b, n in zip(before, (height, width), strict=True)
+        ]
+        face = np.pad(face, [*padding, (0, 0)], mode="edge")
     if side != shape[0]:
         weights = _resize_weights(side, shape[0])
-        face = np.rint(weights @ face @ weights.T).astype(np.uint8)
-    return face.reshape(shape)
+        channels = [weights @ face[:, :, c] @ weights.T for c in range(face.shape[2])]
+        face = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return np.broadcast_to(face, shape)
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from deepfer_jax import losses, optim, parallel
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate
@@ -117,6 +118,14 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
     """Returns the pipelines of the training and the validation split."""
     dataset = config.dataset
     builder = datasets.load_builder(dataset.name, dataset.data_dir)
+    copies = None
+    if dataset.exclude_test_copies:
+        copies = copies_of_other_splits(builder, dataset.train_split)
+        _log.info(
+            "%d of %d training faces are also in other splits: left out",
+            copies.sum(),
+            len(copies),
+        )
     return tuple(
         create_pipeline(
             dataset.pipeline,
@@ -125,8 +134,12 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
             config.train.batch_size,
             config.seed,
             dataset.shuffle_buffer,
+            leave_out,
         )
-        for split in (dataset.train_split, dataset.validation_split)
+        for split, leave_out in (
+            (dataset.train_split, copies),
+            (dataset.validation_split, None),
+        )
     )
 
 

@@ -11,30 +11,17 @@ import json
 import pathlib
 import sys
 
-import numpy as np
-from PIL import Image, ImageOps
-
+from deepfer_jax.data.images import ImageError, is_image_name, read_image
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff", ".webp"}
 
 
 def find_images(paths: list[str]):
     """Yields the files named, and the images below the folders named."""
     for path in map(pathlib.Path, paths):
         if path.is_dir():
-            yield from (
-                p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES
-            )
+            yield from filter(is_image_name, sorted(path.rglob("*")))
         else:
             yield path
-
-
-def read_face(path: pathlib.Path) -> np.ndarray:
-    """Returns uint8 [H, W] or RGB uint8 [H, W, 3], upright by its EXIF rotation."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
 def main() -> int:
@@ -52,8 +39,8 @@ def main() -> int:
     for path in find_images(args.paths):
         line = {"file": str(path)}
         try:
-            prediction = predictor.classify([read_face(path)])[0]
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            prediction = predictor.classify([read_image(path)])[0]
+        except (ImageError, ModelError) as error:
             line["error"] = str(error)
             failures += 1
         else:

@@ -118,7 +118,7 @@ def test_official_counts():
 
 def test_counts_are_aligned():
     table = format_counts(
-        {"train": np.arange(7) * 1000, "public_test": np.ones(7, int)}
+        {"train": np.arange(7) * 1000, "public_test": np.ones(7, int)}, EMOTIONS
     )
     assert len({len(line) for line in table.splitlines()}) == 1
     line = " ".join(table.splitlines()[1].split())

@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,18 @@ from PIL import Image
 
 from deepfer_jax.data.fer2013 import Fer2013
 from deepfer_jax.data.ferplus import FerPlus
+from deepfer_jax.data.image_folder import ImageFolder, ImageFolderConfig
 from deepfer_jax.data.synthetic import SyntheticFaces
 from deepfer_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 _READ_BATCH = 512
+_SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "fer2013": Fer2013,
     "ferplus": FerPlus,
+    "image_folder": ImageFolder,
     "synthetic_faces": SyntheticFaces,
 }
 
@@ -48,7 +52,10 @@ def default_file_format() -> str:
 
 
 def create_builder(
-    name: str, data_dir: str | os.PathLike, file_format: str | None = None
+    name: str,
+    data_dir: str | os.PathLike,
+    file_format: str | None = None,
+    folder_config: ImageFolderConfig | None = None,
 ) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set, prepared or not.
 
@@ -57,6 +64,7 @@ def create_builder(
       data_dir: where it is, or will be.
       file_format: "tfrecord" or "array_record" to prepare it; None to open what is
         there.
+      folder_config: of image_folder, to prepare it.
 
     Raises:
       UserError: unknown name.
@@ -65,13 +73,18 @@ def create_builder(
     if key not in BUILDERS:
         raise UserError(f"data set: expected one of {sorted(BUILDERS)}, found {name!r}")
     cls = BUILDERS[key]
-    if builder_config and builder_config not in cls.builder_configs:
+    config = builder_config or None
+    if cls is ImageFolder:
+        if not builder_config:
+            raise UserError("data set image_folder: expected image_folder/NAME")
+        config = folder_config or ImageFolderConfig(name=builder_config)
+    elif builder_config and builder_config not in cls.builder_configs:
         raise UserError(
             f"data set {key}: expected one of {sorted(cls.builder_configs)} after the "
             f"'/', found {builder_config!r}"
         )
     return cls(
-        config=builder_config or None,
+        config=config,
         data_dir=os.path.abspath(os.path.expanduser(data_dir)),
         file_format=file_format,
     )
@@ -131,6 +144,19 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
             f"{builder.info.full_name} in {builder.data_path}: expected a split of "
             f"{sorted(builder.info.splits)}, found {split!r}"
         )
+
+
+def ordered_splits(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Names of the splits there are, training first and tests last."""
+    return sorted(builder.info.splits, key=_SPLIT_ORDER.index)
+
+
+def iterate_images(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> Iterator[np.ndarray]:
+    """Yields uint8 [H, W, C] in stored order, without holding the whole split."""
+    for batch in _read_batches(builder, split):
+        yield from batch["image"]
 
 
 def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:

@@ -15,16 +15,19 @@ from deepfer_jax.data.emotions import EMOTIONS
 
 
 def face_features(
-    size: int = 48, classes: Sequence[str] = EMOTIONS, soft: bool = False
+    size: int = 48,
+    classes: Sequence[str] = EMOTIONS,
+    soft: bool = False,
+    channels: int = 1,
 ) -> tfds.features.FeaturesDict:
     """Returns the features of one example.
 
-    image is uint8 [size, size, 1], label an index of `classes`, id text; `soft` adds
-    target, a soft label: float32 [classes] that sums to 1.
+    image is uint8 [size, size, channels], label an index of `classes`, id text; `soft`
+    adds target, a soft label: float32 [classes] that sums to 1.
     """
     features = {
         "image": tfds.features.Image(
-            shape=(size, size, 1), dtype=np.uint8, encoding_format="png"
+            shape=(size, size, channels), dtype=np.uint8, encoding_format="png"
         ),
         "label": tfds.features.ClassLabel(names=classes),
         "id": tfds.features.Text(),
@@ -37,7 +40,9 @@ def face_features(
 
 
 def encode_png(image: np.ndarray) -> io.BytesIO:
-    """Encodes a gray image, uint8 [height, width], losslessly."""
+    """Encodes uint8 [H, W], [H, W, 1] or RGB [H, W, 3], losslessly."""
+    if image.shape[-1] == 1:
+        image = image[..., 0]
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="png", compress_level=1)
     buffer.seek(0)

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.emotions import EMOTIONS, emotion_of
 from deepfer_jax.data.features import encode_png, face_features
 from deepfer_jax.errors import UserError
 
@@ -41,14 +41,6 @@ OFFICIAL_COUNTS = {
     "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
     "public_test": (467, 56, 496, 895, 653, 415, 607),
     "private_test": (491, 55, 528, 879, 594, 416, 626),
-}
-_OTHER_SPELLINGS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "happiness": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
 }
 _LABELS = {str(label): label for label in range(len(EMOTIONS))}
 _PIXELS = {str(value): value for value in range(256)}
@@ -76,8 +68,7 @@ class Fer2013(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = WHERE_TO_GET
 
-    @staticmethod
-    def open_source(folder: pathlib.Path) -> "CsvSource | FolderSource":
+    def open_source(self, folder: pathlib.Path) -> "CsvSource | FolderSource":
         """Returns what there is to read; raises a UserError where there is nothing."""
         return find_source(folder)
 
@@ -126,6 +117,8 @@ def find_source(folder: pathlib.Path) -> "CsvSource | FolderSource":
 
 class CsvSource:
     """The csv file, read row by row."""
+
+    notes = ()
 
     def __init__(self, path: pathlib.Path):
         self._path = path
@@ -237,6 +230,8 @@ class FolderSource:
       UserError: names the folder or the file that is wrong; images are read later.
     """
 
+    notes = ()
+
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
         self._files = {usage: [] for usage in SPLITS}
@@ -272,9 +267,8 @@ def _visible(folder: pathlib.Path, is_kind) -> list[pathlib.Path]:
 
 
 def _emotion_of(folder: pathlib.Path) -> str:
-    name = folder.name.lower()
-    name = _OTHER_SPELLINGS.get(name, name)
-    if name not in EMOTIONS:
+    name = emotion_of(folder.name)
+    if name is None:
         raise UserError(
             f"{folder}: expected the name of an emotion, one of {', '.join(EMOTIONS)}"
         )

@@ -134,8 +134,7 @@ class FerPlus(tfds.core.GeneratorBasedBuilder):
         ),
     ]
 
-    @staticmethod
-    def open_source(folder: pathlib.Path) -> "FerPlusSource":
+    def open_source(self, folder: pathlib.Path) -> "FerPlusSource":
         """Returns the two files; raises a UserError where one is missing."""
         return FerPlusSource(folder)
 
@@ -188,6 +187,8 @@ class FerPlusSource:
     Raises:
       UserError: one is missing, or they do not belong together.
     """
+
+    notes = ()
 
     def __init__(self, folder: pathlib.Path):
         names = [name for name in CSV_NAMES if (folder / name).is_file()]

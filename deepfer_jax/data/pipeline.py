@@ -15,6 +15,7 @@ evaluation. A batch holds image, label and, where the data set has it, target (s
 labels).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,14 +51,25 @@ class Resident:
       split: its name.
       batch_size: examples a training step, over all devices.
       seed: of the order.
+      leave_out: bool [N]: which stored examples are not used.
     """
 
-    def __init__(self, builder, split: str, batch_size: int, seed: int):
+    def __init__(
+        self,
+        builder,
+        split: str,
+        batch_size: int,
+        seed: int,
+        leave_out: np.ndarray | None = None,
+    ):
         arrays = datasets.load_split(builder, split)
         self.ids = arrays.pop("id")
         self._arrays = arrays
+        if leave_out is not None:
+            self.ids = list(itertools.compress(self.ids, ~leave_out))
+            self._arrays = {name: x[~leave_out] for name, x in arrays.items()}
         self.num_examples = len(self.ids)
-        self.image_shape = arrays["image"].shape[1:]
+        self.image_shape = self._arrays["image"].shape[1:]
         self.classes = tuple(builder.info.features["label"].names)
         self._split, self._batch_size, self._seed = split, batch_size, seed
 
@@ -95,13 +107,16 @@ class Resident:
         """Yields (resident, inputs) from `first_step` (of this epoch) on."""
         if not isinstance(self._arrays["image"], jax.Array):
             self._arrays = parallel.replicate(self._arrays)
-        order = parallel.replicate(self._order(epoch))
+        resident = self._arrays | {"order": parallel.replicate(self._order(epoch))}
+        # All of an epoch's calls at once, so that a step takes nothing from the host.
+        calls = []
         for start in range(first_step, self.steps_per_epoch, steps_per_call):
             stop = min(start + steps_per_call, self.steps_per_epoch)
             steps = np.arange(start, stop, dtype=np.int32)
             devices = np.arange(parallel.num_devices(), dtype=np.int32)
-            inputs = np.stack(np.broadcast_arrays(steps, devices[:, None]), axis=-1)
-            yield self._arrays | {"order": order}, inputs
+            calls.append(np.stack(np.broadcast_arrays(steps, devices[:, None]), -1))
+        for inputs in parallel.shard(calls):
+            yield resident, inputs
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, devices, batch / devices]: which example goes where."""
@@ -123,7 +138,7 @@ class Resident:
             yield {name: x[start : start + batch_size] for name, x in arrays.items()}
 
 
-def _stored_examples(builder, split: str):
+def _stored_examples(builder, split: str, leave_out: np.ndarray | None):
     """Returns a tf.data.Dataset of {image: encoded, label, id} in stored order."""
     datasets.check_split(builder, split)
     if builder.info.file_format.value != "tfrecord":
@@ -138,10 +153,19 @@ def _stored_examples(builder, split: str):
             "config.dataset.pipeline='tf.data' needs TensorFlow, which is not "
             "installed: install it, or use the pipeline 'resident'"
         )
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    return builder.as_dataset(
+    stored = builder.as_dataset(
         split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    if leave_out is None:
+        return stored
+    keep = tf.constant(~leave_out)
+    return (
+        stored.enumerate()
+        .filter(lambda place, _: keep[place])
+        .map(lambda _, example: example)
     )
 
 
@@ -153,10 +177,18 @@ class TfData:
     """
 
     def __init__(
-        self, builder, split: str, batch_size: int, seed: int, shuffle_buffer: int
+        self,
+        builder,
+        split: str,
+        batch_size: int,
+        seed: int,
+        shuffle_buffer: int,
+        leave_out: np.ndarray | None = None,
     ):
-        self._stored = _stored_examples(builder, split)
+        self._stored = _stored_examples(builder, split, leave_out)
         self.num_examples = builder.info.splits[split].num_examples
+        if leave_out is not None:
+            self.num_examples -= int(leave_out.sum())
         self.image_shape = builder.info.features["image"].shape
         self.classes = tuple(builder.info.features["label"].names)
         self._split, self._batch_size, self._seed = split, batch_size, seed
@@ -217,7 +249,13 @@ class TfData:
 
 
 def create_pipeline(
-    name: str, builder, split: str, batch_size: int, seed: int, shuffle_buffer: int
+    name: str,
+    builder,
+    split: str,
+    batch_size: int,
+    seed: int,
+    shuffle_buffer: int,
+    leave_out: np.ndarray | None = None,
 ) -> Resident | TfData:
     """Opens a split through the pipeline called `name`.
 
@@ -225,9 +263,9 @@ def create_pipeline(
       UserError: no such pipeline, or the data set is stored in a form it cannot read.
     """
     if name == "resident":
-        return Resident(builder, split, batch_size, seed)
+        return Resident(builder, split, batch_size, seed, leave_out)
     if name == "tf.data":
-        return TfData(builder, split, batch_size, seed, shuffle_buffer)
+        return TfData(builder, split, batch_size, seed, shuffle_buffer, leave_out)
     raise UserError(
         f"config.dataset.pipeline: expected 'resident' or 'tf.data', found {name!r}"
     )

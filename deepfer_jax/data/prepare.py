@@ -7,27 +7,30 @@ duplicates; on a terminal, a bar while it works. If anything is wrong, nothing
 half-prepared stays behind.
 """
 
-import collections
-import hashlib
 import importlib.util
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import count_groups, digest
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS
+from deepfer_jax.data.image_folder import folder_config
 from deepfer_jax.errors import UserError
-
-_SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
 
 
 def prepare(
-    dataset: str, manual_dir: str | None, data_dir: str, file_format: str
+    dataset: str,
+    manual_dir: str | None,
+    data_dir: str,
+    file_format: str,
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Prepares and describes a data set; one that is there already is only described.
 
@@ -36,13 +39,20 @@ def prepare(
       manual_dir: folder of the files that the user got; not needed by synthetic_faces.
       data_dir: where the prepared data goes.
       file_format: "tfrecord" or "array_record".
+      **options: fields of image_folder.ImageFolderConfig, for such a data set.
 
     Returns:
-      int [7], faces by class, for each split.
+      int [classes], faces by class, for each split.
 
     Raises:
       UserError: the input is missing or wrong, or TensorFlow is missing for tfrecord.
     """
+    key, _, name = dataset.partition("/")
+    if options and key != "image_folder":
+        raise UserError(
+            f"{', '.join(f'--{option}' for option in options)}: only of a data set "
+            f"image_folder/NAME, found {dataset}"
+        )
     builder = datasets.create_builder(dataset, data_dir)
     if builder.data_path.exists():
         builder = datasets.open_prepared(builder.data_path)
@@ -55,17 +65,22 @@ def prepare(
         print(f"{dataset} is prepared already: {builder.data_path}")
     else:
         _check_file_format(file_format)
-        builder = datasets.create_builder(dataset, data_dir, file_format)
-        _download_and_prepare(builder, manual_dir)
+        folder = _manual_folder(builder, manual_dir)
+        config = None
+        if key == "image_folder":
+            config = folder_config(name, folder, **options)
+        builder = datasets.create_builder(dataset, data_dir, file_format, config)
+        _download_and_prepare(builder, folder)
     splits = {
         name: datasets.load_split(builder, name)
-        for name in sorted(builder.info.splits, key=_SPLIT_ORDER.index)
+        for name in datasets.ordered_splits(builder)
     }
+    classes = builder.info.features["label"].names
     counts = {
-        name: np.bincount(split["label"], minlength=len(EMOTIONS))
+        name: np.bincount(split["label"], minlength=len(classes))
         for name, split in splits.items()
     }
-    print(format_counts(counts))
+    print(format_counts(counts, classes))
     if builder.name == "fer2013":
         print(compare_with_official(counts))
     print(describe_duplicates(splits))
@@ -85,19 +100,24 @@ def _check_file_format(file_format: str) -> None:
         )
 
 
-def _download_and_prepare(builder, manual_dir: str | None) -> None:
+def _manual_folder(builder, manual_dir: str | None) -> pathlib.Path | None:
+    """Where the user's files are; None for a data set that is drawn by code."""
+    instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if not instructions:
+        return None
+    if manual_dir is None:
+        raise UserError(f"--manual_dir is missing. {instructions}")
+    folder = pathlib.Path(manual_dir).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder. {instructions}")
+    return folder
+
+
+def _download_and_prepare(builder, folder: pathlib.Path | None) -> None:
     config = tfds.download.DownloadConfig()
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        if manual_dir is None:
-            raise UserError(
-                f"--manual_dir is missing. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        folder = pathlib.Path(manual_dir).expanduser().absolute()
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder} is not a folder. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-            )
-        builder.open_source(folder)
+    if folder is not None:
+        for note in builder.open_source(folder).notes:
+            print(note)
         config = tfds.download.DownloadConfig(manual_dir=folder)
     file_format = builder.info.file_format.value
     print(f"preparing {builder.data_path} as {file_format}", flush=True)
@@ -131,9 +151,9 @@ def _remove_empty_folders(builder) -> None:
             shutil.rmtree(folder)
 
 
-def format_counts(counts: dict[str, np.ndarray]) -> str:
+def format_counts(counts: dict[str, np.ndarray], classes: Sequence[str]) -> str:
     """A table: a row a split, a column a class."""
-    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*EMOTIONS, "all"))]
+    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*classes, "all"))]
     lines += [
         f"{split:<14}" + "".join(f"{n:>10,}" for n in (*row, row.sum()))
         for split, row in counts.items()
@@ -166,16 +186,13 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
 
 def describe_duplicates(splits: dict[str, dict[str, Any]]) -> str:
     """Counts faces whose pixels are the same, within and across splits."""
-    groups = collections.defaultdict(list)
-    for name, split in splits.items():
-        for image, label in zip(split["image"], split["label"], strict=True):
-            digest = hashlib.sha256(image.tobytes()).digest()
-            groups[digest].append((name, int(label)))
-    groups = [group for group in groups.values() if len(group) > 1]
-    faces = sum(map(len, groups))
-    across = sum(len({name for name, _ in group}) > 1 for group in groups)
-    conflicting = sum(len({label for _, label in group}) > 1 for group in groups)
+    digests = [digest(image) for split in splits.values() for image in split["image"]]
+    _, groups = np.unique(digests, return_inverse=True)
+    names = [name for name, split in splits.items() for _ in split["label"]]
+    labels = np.concatenate([split["label"] for split in splits.values()]).tolist()
+    counts = count_groups(groups, names, labels)
     return (
-        f"exact duplicates: {len(groups):,} groups of {faces:,} faces; "
-        f"{across:,} groups lie across splits, {conflicting:,} have conflicting labels"
+        f"exact duplicates: {counts['groups']:,} groups of {counts['faces']:,} faces; "
+        f"{counts['across_splits']:,} groups lie across splits, "
+        f"{counts['conflicting_labels']:,} have conflicting labels"
     )

@@ -1,0 +1,275 @@
+"""Faces of one's own, as a tree of folders: `<split>/<class>/<image>`.
+
+    config = folder_config("rafdb", pathlib.Path("downloads/rafdb"), size=48)
+    builder = ImageFolder(config=config, data_dir="data")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir="downloads/rafdb"))
+
+Splits are folders train, val (valid, validation) and test, in any case; without any,
+the folders are classes and all images are for training. Without a validation folder a
+stratified share of the training images, drawn by a seed, becomes it. Class folders are
+mapped to our names by `emotions.emotion_of`. Images of any size and kind become
+`size` x `size` pixels by the rules of inference.fit_face: an image that is not square
+is filled with its edges, so crop faces first.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from deepfer_jax.data.emotions import EMOTIONS, emotion_of
+from deepfer_jax.data.features import encode_png, face_features
+from deepfer_jax.data.images import ImageError, is_image_name, read_image
+from deepfer_jax.errors import UserError
+from deepfer_jax.inference import fit_face
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+COLORS = {"gray": 1, "rgb": 3}
+UNKNOWN_CLASSES = ("error", "skip", "keep")
+
+
+@dataclasses.dataclass(eq=False)
+class ImageFolderConfig(tfds.core.BuilderConfig):
+    """How a folder is prepared.
+
+    Attributes:
+      size: pixels of height and width.
+      color: "gray" or "rgb".
+      class_names: names of folders (such as numbers) -> names of classes.
+      unknown_classes: "error"; "skip" leaves their images out; "keep" makes the classes
+        exactly those found, ours first.
+      validation_fraction: of each class, where there is no validation folder.
+      seed: of that choice.
+      classes: names of labels, in order.
+    """
+
+    size: int = 48
+    color: str = "gray"
+    class_names: dict[str, str] = dataclasses.field(default_factory=dict)
+    unknown_classes: str = "error"
+    validation_fraction: float = 0.1
+    seed: int = 0
+    classes: tuple[str, ...] = EMOTIONS
+
+
+def folder_config(name: str, folder: pathlib.Path, **options: Any) -> ImageFolderConfig:
+    """Returns the configuration of a folder, with the classes that it has.
+
+    Args:
+      name: of the data set: letters, digits, _ and -.
+      folder: of the images.
+      **options: fields of ImageFolderConfig.
+
+    Raises:
+      UserError: an option that cannot be, or whatever is wrong with the folder.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise UserError(
+            "data set: expected image_folder/NAME, of letters, digits, _ and -, found "
+            f"image_folder/{name}"
+        )
+    config = ImageFolderConfig(name=name, **options)
+    if not 16 <= config.size <= 1024:
+        raise UserError(f"--size: expected 16 to 1024 pixels, found {config.size}")
+    if not 0 <= config.validation_fraction < 1:
+        raise UserError(
+            "--validation_fraction: expected 0 <= fraction < 1, found "
+            f"{config.validation_fraction}"
+        )
+    config.classes = ImageFolderSource(folder, config).classes
+    return config
+
+
+class ImageFolder(tfds.core.GeneratorBasedBuilder):
+    """Faces from a tree of folders."""
+
+    name = "image_folder"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Give the folder that holds train/<class>/<image> and so on as --manual_dir"
+    )
+
+    def open_source(self, folder: pathlib.Path) -> "ImageFolderSource":
+        """Looks through the folder; raises a UserError that names what is wrong."""
+        return ImageFolderSource(folder, self.builder_config)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=face_features(
+                config.size, classes=config.classes, channels=COLORS[config.color]
+            ),
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        source = self.open_source(pathlib.Path(dl_manager.manual_dir))
+        return {name: self._generate_examples(source, name) for name in source.splits}
+
+    def _generate_examples(self, source: "ImageFolderSource", split: str):
+        config = self.builder_config
+        shape = (config.size, config.size, COLORS[config.color])
+        for index, (path, label) in enumerate(source.splits[split]):
+            try:
+                image = fit_face(read_image(path), shape)
+            except ImageError as error:
+                raise UserError(
+                    f"{error}: remove it, or convert it to a PNG file"
+                ) from None
+            name = path.relative_to(source.folder).as_posix()
+            yield index, {"image": encode_png(image), "label": label, "id": name}
+
+
+class ImageFolderSource:
+    """What a folder holds, by split; images are read later.
+
+    Attributes:
+      folder: of the images.
+      classes: names of labels, in order.
+      splits: (path, class) of every image, by split, sorted by path.
+      notes: lines that say what was left out.
+
+    Raises:
+      UserError: names the folder that is wrong.
+    """
+
+    def __init__(self, folder: pathlib.Path, config: ImageFolderConfig):
+        self.folder, self._config = folder, config
+        self._skipped: collections.Counter[str] = collections.Counter()
+        self.splits = {
+            split: self._find_images(path)
+            for split, path in sorted(_split_folders(folder).items())
+        }
+        if "train" in self.splits and "validation" not in self.splits:
+            self._split_train()
+        found = {name for images in self.splits.values() for _, name in images}
+        self.classes = EMOTIONS
+        if config.unknown_classes == "keep":
+            ours = [name for name in EMOTIONS if name in found]
+            self.classes = (*ours, *sorted(found - set(EMOTIONS)))
+        self.notes = [f"left out: {n:,} {what}" for what, n in self._skipped.items()]
+
+    def _find_images(self, folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+        images = []
+        for class_folder in _visible_folders(folder):
+            files = sorted(
+                path
+                for path in class_folder.rglob("*")
+                if path.is_file() and not path.name.startswith(".")
+            )
+            name = self._class_of(class_folder)
+            if name is None:
+                self._skipped[f"images of the unknown class {class_folder.name}"] += (
+                    len(files)
+                )
+                continue
+            faces = [path for path in files if is_image_name(path)]
+            if len(faces) < len(files):
+                self._skipped["files that are not called like images"] += len(
+                    files
+                ) - len(faces)
+            images += [(path, name) for path in faces]
+        if not images:
+            raise UserError(f"{folder} holds no image in a folder of a class")
+        return images
+
+    def _class_of(self, folder: pathlib.Path) -> str | None:
+        """The name of a class; None if its images are left out."""
+        config = self._config
+        if folder.name in config.class_names:
+            name = config.class_names[folder.name]
+            name = emotion_of(name) or name
+        elif folder.name.isdigit():
+            raise UserError(
+                f"{folder}: a number says nothing of the emotion, and data sets number "
+                'them differently: give --class_names "1=surprise,2=fear,..."'
+            )
+        else:
+            name = emotion_of(folder.name)
+            if name is None and config.unknown_classes == "keep":
+                name = folder.name.lower()
+        if name in EMOTIONS or (name and config.unknown_classes == "keep"):
+            return name
+        if config.unknown_classes == "skip":
+            return None
+        raise UserError(
+            f"{folder}: expected the name of an emotion, {', '.join(EMOTIONS)} or a "
+            "synonym: rename it, or use --unknown_classes skip or keep"
+        )
+
+    def _split_train(self) -> None:
+        """Takes a stratified share of the training images for validation."""
+        by_class = collections.defaultdict(list)
+        for image in self.splits["train"]:
+            by_class[image[1]].append(image)
+        chosen = set()
+        for number, name in enumerate(sorted(by_class)):
+            images, fraction = by_class[name], self._config.validation_fraction
+            num = round(fraction * len(images))
+            if fraction and len(images) > 1:
+                num = max(num, 1)
+            rng = np.random.default_rng([self._config.seed, number])
+            order = rng.permutation(len(images))
+            chosen |= {images[i] for i in order[:num]}
+        if chosen:
+            train = self.splits["train"]
+            self.splits["train"] = [image for image in train if image not in chosen]
+            self.splits["validation"] = [image for image in train if image in chosen]
+
+
+def _visible_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "__"))
+    )
+
+
+def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Where each split is; the folder itself is "train" if it holds classes."""
+    folders = _visible_folders(folder)
+    known = [path for path in folders if path.name.lower() in _SPLITS]
+    if not known:
+        return {"train": folder}
+    for path in folders:
+        if path not in known:
+            raise UserError(
+                f"{path}: expected a folder train, val or test beside "
+                f"{known[0].name}: rename it or move it away"
+            )
+    splits = {_SPLITS[path.name.lower()]: path for path in known}
+    if len(splits) < len(known):
+        names = ", ".join(path.name for path in known)
+        raise UserError(f"{folder}: two folders are the same split: {names}")
+    return splits
+
+
+def parse_class_names(text: str) -> dict[str, str]:
+    """Reads "1=surprise,2=fear" as {"1": "surprise", "2": "fear"}.
+
+    Raises:
+      UserError: another form.
+    """
+    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
+    if not all(folder.strip() and name.strip() for folder, _, name in pairs):
+        raise UserError(
+            f'--class_names: expected "folder=class,folder=class", found {text!r}'
+        )
+    return {folder.strip(): name.strip() for folder, _, name in pairs}

@@ -1,0 +1,65 @@
+"""Reads image files of any kind as uint8 gray or RGB, or says which one it cannot read.
+
+    image = read_image("face.jpg")               # uint8 [H, W] or RGB [H, W, 3]
+    face = fit_face(image, (48, 48, 1))          # inference.py: to a network's input
+
+Upright by the EXIF rotation; palettes, CMYK and one-bit images are converted;
+transparent pixels are laid over white; 16-bit gray is scaled to 8 bits. Refused:
+animations (which frame would be the face?), floating-point images (which value would be
+white?), damaged and cut-off files. Needs Pillow and numpy alone.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SUFFIXES = {
+    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+
+
+class ImageError(ValueError):
+    """An image file that cannot be read; the message names it and says why."""
+
+
+def is_image_name(path: pathlib.Path) -> bool:
+    """Whether a file is called like an image."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Returns uint8 [H, W] for a gray image, RGB uint8 [H, W, 3] for another.
+
+    Raises:
+      ImageError: not an image, damaged, cut off, too large, animated or of floating
+        point.
+    """
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ImageError(f"{path}: an animation of {image.n_frames} frames")
+            if image.mode == "F":
+                raise ImageError(f"{path}: floating-point pixels, of no known range")
+            return _to_uint8(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a damaged file.
+        raise ImageError(f"{path}: not a whole image ({error})") from None
+
+
+def _to_uint8(image: Image.Image) -> np.ndarray:
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow keeps in several modes
+        pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return np.rint(pixels / 257).astype(np.uint8)
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    pixels = np.asarray(image.convert("RGB"))
+    if (pixels == pixels[:, :, :1]).all():
+        return np.ascontiguousarray(pixels[:, :, 0])
+    return pixels

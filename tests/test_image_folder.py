@@ -1,0 +1,216 @@
+"""image_folder: splits, names of classes, odd files; a network fine-tuned on one."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfer_jax.data import datasets
+from deepfer_jax.data.emotions import EMOTIONS, emotion_of
+from deepfer_jax.data.image_folder import parse_class_names
+from deepfer_jax.data.prepare import prepare
+from deepfer_jax.data.synthetic import draw_face
+from deepfer_jax.errors import UserError
+
+
+def write_faces(folder, classes, num=4, size=(60, 50)):
+    """`num` images of noise a class; returns the pixels by path from the folder."""
+    rng = np.random.default_rng(len(str(folder)))
+    pixels = {}
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(num):
+            pixels[f"{name}/{i}.png"] = rng.integers(0, 256, (*size, 3), np.uint8)
+            Image.fromarray(pixels[f"{name}/{i}.png"]).save(folder / name / f"{i}.png")
+    return pixels
+
+
+def prepared(folder, data_dir, name="mine", file_format="array_record", **options):
+    prepare(f"image_folder/{name}", folder, data_dir, file_format, **options)
+    builder = datasets.load_builder(f"image_folder/{name}", data_dir)
+    return builder, {s: datasets.load_split(builder, s) for s in builder.info.splits}
+
+
+def classes_of(builder, split):
+    names = builder.info.features["label"].names
+    return [names[label] for label in split["label"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "emotion"),
+    [
+        ("Anger", "angry"),
+        ("HAPPINESS", "happy"),
+        ("0_angry", "angry"),
+        ("3-surprised", "surprise"),
+        ("AF", "fear"),
+        ("NE", "neutral"),
+        ("fearful", "fear"),
+        ("contempt", None),
+        ("7", None),
+        ("angry_birds", None),
+    ],
+)
+def test_names_of_classes(name, emotion):
+    assert emotion_of(name) == emotion
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_splits_sizes_and_colours(tmp_path, file_format):
+    folder = tmp_path / "in"
+    train = write_faces(folder / "Train", ["anger", "Happy", "sad"])
+    write_faces(folder / "valid", ["happy"], 2)
+    write_faces(folder / "TEST", ["neutral", "sadness"], 3)
+    options = {"size": 64, "color": "rgb"}
+    builder, splits = prepared(
+        folder, tmp_path / "out", file_format=file_format, **options
+    )
+    assert builder.info.features["label"].names == list(EMOTIONS)
+    assert {name: len(split["id"]) for name, split in splits.items()} == {
+        "train": 12,
+        "validation": 2,
+        "test": 6,
+    }
+    assert splits["train"]["image"].shape == (12, 64, 64, 3)
+    for i, name in enumerate(splits["train"]["id"]):
+        pixels = train[name.removeprefix("Train/")]
+        padded = np.pad(pixels, ((0, 0), (5, 5), (0, 0)), "edge")
+        expected = np.asarray(Image.fromarray(padded).resize((64, 64), 2)).astype(int)
+        assert np.abs(splits["train"]["image"][i] - expected).max() <= 1
+    assert classes_of(builder, splits["test"]) == ["neutral"] * 3 + ["sad"] * 3
+
+
+def test_gray_is_that_of_the_predictor(tmp_path):
+    pixels = write_faces(tmp_path / "in", ["happy"], 1, (48, 48))["happy/0.png"]
+    _, splits = prepared(tmp_path / "in", tmp_path / "out")
+    luma = Image.fromarray(pixels).convert("L")
+    found = splits["train"]["image"][0, ..., 0].astype(int)
+    assert np.abs(found - np.asarray(luma)).max() <= 1
+
+
+def test_a_stratified_share_becomes_validation(tmp_path):
+    for name, num in (("happy", 20), ("sad", 4), ("fear", 1)):
+        write_faces(tmp_path / "in", [name], num, (16, 16))
+
+    def split(number, **options):
+        out = tmp_path / f"out{number}"
+        builder, splits = prepared(tmp_path / "in", out, size=16, **options)
+        return builder, splits
+
+    builder, splits = split(0, validation_fraction=0.2)
+    names = classes_of(builder, splits["validation"])
+    assert sorted(names) == ["happy"] * 4 + ["sad"]
+    assert "fear" in classes_of(builder, splits["train"])
+    ids = {name: set(s["id"]) for name, s in splits.items()}
+    assert not ids["train"] & ids["validation"]
+    assert len(ids["train"] | ids["validation"]) == 25
+    again = split(1, validation_fraction=0.2)[1]
+    assert again["validation"]["id"] == splits["validation"]["id"]
+    other = split(2, validation_fraction=0.2, seed=1)[1]
+    assert other["validation"]["id"] != splits["validation"]["id"]
+    assert list(split(3, validation_fraction=0.0)[1]) == ["train"]
+
+
+def test_unknown_classes(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write_faces(folder, ["happy", "bored", "Awake", "sad"], 2, (16, 16))
+    with pytest.raises(UserError, match=r"in/Awake: .* --unknown_classes"):
+        prepared(folder, tmp_path / "out", size=16)
+    assert not (tmp_path / "out").exists()
+    options = {"size": 16, "validation_fraction": 0.0}
+    builder, splits = prepared(
+        folder, tmp_path / "out", "skip", unknown_classes="skip", **options
+    )
+    assert classes_of(builder, splits["train"]) == ["happy"] * 2 + ["sad"] * 2
+    assert "left out: 2 images of the unknown class bored" in capsys.readouterr().out
+    builder, splits = prepared(
+        folder, tmp_path / "out", "keep", unknown_classes="keep", **options
+    )
+    names = ["happy", "sad", "awake", "bored"]
+    assert builder.info.features["label"].names == names
+    assert sorted(classes_of(builder, splits["train"])) == sorted(names * 2)
+    assert "bored" in capsys.readouterr().out
+
+
+def test_numbers_are_not_guessed(tmp_path):
+    write_faces(tmp_path / "in" / "train", ["1", "2"], 1, (16, 16))
+    with pytest.raises(UserError, match=r"train/1: a number .* --class_names"):
+        prepared(tmp_path / "in", tmp_path / "out")
+    names = parse_class_names("1=surprise, 2 = Fear")
+    builder, splits = prepared(tmp_path / "in", tmp_path / "out", class_names=names)
+    assert classes_of(builder, splits["train"]) == ["surprise", "fear"]
+    for text in ("1", "=fear", "1=,2=sad"):
+        with pytest.raises(UserError, match="folder=class"):
+            parse_class_names(text)
+
+
+def test_other_files_are_counted_and_bad_images_named(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write_faces(folder, ["happy"], 2, (16, 16))
+    (folder / "happy" / "Thumbs.db").touch()
+    (folder / "happy" / ".hidden.png").touch()
+    prepared(folder, tmp_path / "out", validation_fraction=0.0)
+    assert (
+        "left out: 1 files that are not called like images" in capsys.readouterr().out
+    )
+    (folder / "happy" / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"happy/bad\.jpg: not a whole image"):
+        prepared(folder, tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.json"))
+
+
+def test_folders_that_are_none(tmp_path):
+    def expect(message, **options):
+        with pytest.raises(UserError, match=message):
+            prepared(tmp_path / "in", tmp_path / "out", **options)
+
+    (tmp_path / "in").mkdir()
+    expect("holds no image in a folder of a class")
+    write_faces(tmp_path / "in" / "train", ["happy"], 1, (16, 16))
+    (tmp_path / "in" / "more").mkdir()
+    expect("in/more: expected a folder train, val or test beside train")
+    (tmp_path / "in" / "more").rename(tmp_path / "in" / "Training")
+    expect("two folders are the same split")
+    expect("--size: expected 16 to 1024 pixels, found 8", size=8)
+    expect("--validation_fraction", validation_fraction=1.5)
+    expect("of letters, digits", name="a b")
+    with pytest.raises(UserError, match="--size: only of a data set image_folder/NAME"):
+        prepare("fer2013", tmp_path, tmp_path / "out", "array_record", size=8)
+    with pytest.raises(UserError, match="expected image_folder/NAME"):
+        datasets.load_builder("image_folder", tmp_path)
+    with pytest.raises(UserError, match="--dataset image_folder/mine"):
+        datasets.load_builder("image_folder/mine", tmp_path)
+
+
+def test_a_run_starts_from_a_model_on_ones_own_classes(tmp_path, run_python):
+    """By the commands of the README: prepare, fine-tune, evaluate, export, predict."""
+    for name, emotion in (("smiling", "happy"), ("gloomy", "sad")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(20):
+            face = draw_face(np.random.default_rng(i), emotion)
+            Image.fromarray(face).resize((90, 90)).save(tmp_path / f"in/{name}/{i}.png")
+    data = ("--data_dir", tmp_path / "data")
+    run_python(
+        "scripts/prepare_data.py", "--dataset", "image_folder/mine", "--manual_dir",
+        tmp_path / "in", "--unknown_classes", "keep", "--validation_fraction", 0.3,
+        *data,
+    )  # fmt: skip
+    run = run_python(
+        "-m", "deepfer_jax.main", "--config", "configs/finetune_tiny.py", "--workdir",
+        tmp_path / "run", f"--config.dataset.data_dir={tmp_path / 'data'}",
+        "--config.train.batch_size=14", "--config.train.num_epochs=8",
+        "--config.optimizer.learning_rate=3e-3",
+    )  # fmt: skip
+    assert "with a new head" in run.stderr + run.stdout
+    run_python(
+        "scripts/export.py", "--workdir", tmp_path / "run", "--out", tmp_path / "m"
+    )
+    metadata = json.loads((tmp_path / "m" / "metadata.json").read_text())
+    assert metadata["classes"] == ["gloomy", "smiling"]
+    assert metadata["metrics"]["validation"]["accuracy"] > 0.7
+    out = run_python(
+        "scripts/evaluate.py", "--model", tmp_path / "m", "--dataset",
+        "image_folder/mine", "--split", "validation", *data,
+    ).stdout  # fmt: skip
+    assert "gloomy" in out
