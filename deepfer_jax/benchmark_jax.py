@@ -174,7 +174,8 @@ class Training:
         )
         optimizer = optim.create_optimizer(recipe.optimizer, schedule)
         ema = recipe.train.ema_decay > 0
-        state = create_state(self.network, optimizer, self._shape, recipe.seed, ema)
+        shape = preprocess.input_shape(recipe.model, self._shape)
+        state = create_state(self.network, optimizer, shape, recipe.seed, ema)
         # Copies, since the steps are given the state to overwrite.
         self.variables = jax.tree.map(
             np.array, {"params": state.params, "batch_stats": state.batch_stats}
@@ -240,10 +241,9 @@ def create_inference(model: ConfigDict, image_size: int) -> Inference:
     """A network with random weights, for gray faces of this size; `config.model`."""
     network = create_network(model, EMOTIONS)
     shape = (image_size, image_size, 1)
-    images = jnp.zeros((1, *shape))
+    images = jnp.zeros((1, *preprocess.input_shape(model, shape)))
     variables = jax.jit(network.init)(jax.random.key(0), images)
-    normalize = preprocess.make_normalize(model.normalization, model.mean, model.std)
-    predict = make_predict(network, normalize)
+    predict = make_predict(network, preprocess.make_preprocess(model))
     call = jax.jit(lambda variables, x: predict(variables, preprocess.to_unit(x)))
     return Inference(
         {

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax import timing
 from deepfer_jax.errors import UserError
+from deepfer_jax.preprocess import input_shape
 from deepfer_jax.torch_twins import copy_variables, create_twin, import_torch
 
 
@@ -61,15 +62,36 @@ def _torch():
     return torch
 
 
-def _create_net(network: nn.Module, variables: Any, image_shape: tuple[int, int, int]):
+def _create_net(
+    network: nn.Module,
+    variables: Any,
+    model: ConfigDict,
+    image_shape: tuple[int, int, int],
+):
     """A twin with these weights on the device; its parameters in channels_last."""
-    net = create_twin(network, image_shape)
+    net = create_twin(network, input_shape(model, image_shape))
     copy_variables(net, variables)
     return net.to(_device(), memory_format=_torch().channels_last)
 
 
+def _create_preprocess(model: ConfigDict) -> Callable:
+    """As `preprocess.make_preprocess`, of float tensors [b, C, H, W]."""
+    torch, normalize = _torch(), _create_normalize(model)
+
+    def preprocess(images):
+        height, width, channels = input_shape(
+            model, images.permute(0, 2, 3, 1).shape[1:]
+        )
+        if images.shape[2:] != (height, width):
+            images = torch.nn.functional.interpolate(
+                images, (height, width), mode="bilinear"
+            )
+        return normalize(images.expand(-1, channels, -1, -1))
+
+    return preprocess
+
+
 def _create_normalize(model: ConfigDict) -> Callable:
-    """As `preprocess.make_normalize`, of float tensors [b, C, H, W]."""
     torch, device = _torch(), _device()
     if model.normalization == "face":
 
@@ -90,14 +112,14 @@ def _create_normalize(model: ConfigDict) -> Callable:
 def _create_forward(net, model: ConfigDict) -> Callable:
     """Returns `forward(uint8 tensor [b, H, W, C]) -> logits float32 [b, classes]`."""
     torch, device = _torch(), _device()
-    normalize = _create_normalize(model)
+    preprocess = _create_preprocess(model)
     if device == "cuda":
         net = torch.compile(net, dynamic=False)
     low = model.dtype == "bfloat16"
 
     def forward(images):
         # NHWC seen as NCHW is what PyTorch calls channels_last.
-        images = normalize(images.permute(0, 3, 1, 2).float() / 255.0)
+        images = preprocess(images.permute(0, 3, 1, 2).float() / 255.0)
         with torch.autocast(device, torch.bfloat16, enabled=low):
             return net(images).float()
 
@@ -121,7 +143,7 @@ def create_predict(
       image_shape: (height, width, channels) of a face.
     """
     torch = _torch()
-    net = _create_net(network, variables, image_shape).eval()
+    net = _create_net(network, variables, model, image_shape).eval()
     forward = _create_forward(net, model)
 
     @torch.inference_mode()
@@ -157,7 +179,7 @@ class Training:
     ):
         torch, model = _torch(), recipe.model
         image_shape = batch["image"].shape[1:]
-        self.net = _create_net(network, variables, image_shape).train()
+        self.net = _create_net(network, variables, model, image_shape).train()
         self._forward = _create_forward(self.net, model)
         self._images = torch.from_numpy(batch["image"]).to(_device())
         self._labels = torch.from_numpy(batch["label"]).long().to(_device())
