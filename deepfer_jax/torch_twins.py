@@ -127,7 +127,9 @@ def create_twin(network: nn.Module, image_shape: tuple[int, int, int]):
         return _vgg(network, image_shape)
     if isinstance(network, resnet.ResNet):
         return _resnet(network, image_shape[-1])
-    return _residual_cnn(network, image_shape[-1])
+    if isinstance(network, cnn.ResidualCNN):
+        return _residual_cnn(network, image_shape[-1])
+    raise UserError(f"--compare torch: there is no twin of {type(network).__name__}")
 
 
 def _residual_cnn(network: cnn.ResidualCNN, channels: int):

@@ -19,6 +19,22 @@ import jax
 import jax.numpy as jnp
 
 
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation that stays as in inference where its path is frozen.
+
+    Attributes:
+      train: use and update batch statistics.
+      frozen: whether the layer of a path such as "stage1/block1/norm1" is frozen.
+    """
+
+    train: bool = False
+    frozen: Callable[[str], bool] | None = None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        frozen = self.frozen is not None and self.frozen("/".join(self.path))
+        return super().__call__(x, use_running_average=frozen or not self.train)
+
+
 class ConvNorm(nn.Module):
     """A convolution and its batch normalisation, as `conv` and `norm`."""
 
@@ -95,6 +111,7 @@ class ResidualCNN(nn.Module):
       dropout_rate: before the classifier.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
+      frozen: which layers, by path, keep their batch statistics in training.
       act: activation.
     """
 
@@ -106,6 +123,7 @@ class ResidualCNN(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    frozen: Callable[[str], bool] | None = None
     act: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
@@ -119,8 +137,9 @@ class ResidualCNN(nn.Module):
         """
         conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
+            BatchNorm,
+            train=train,
+            frozen=self.frozen,
             momentum=0.9,
             dtype=self.dtype,
             axis_name=self.bn_axis_name if train else None,
@@ -186,6 +205,7 @@ class VGG(nn.Module):
       dropout_rate: after each of the two wide layers.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
+      frozen: which layers, by path, keep their batch statistics in training.
       act: activation.
     """
 
@@ -193,6 +213,7 @@ class VGG(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    frozen: Callable[[str], bool] | None = None
     act: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
@@ -207,8 +228,9 @@ class VGG(nn.Module):
         """
         conv = functools.partial(nn.Conv, dtype=self.dtype)
         norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
+            BatchNorm,
+            train=train,
+            frozen=self.frozen,
             momentum=0.9,
             dtype=self.dtype,
             axis_name=self.bn_axis_name if train else None,

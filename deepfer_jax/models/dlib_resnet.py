@@ -20,6 +20,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepfer_jax.models.cnn import BatchNorm
+
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255,) * 3
 
@@ -96,6 +98,7 @@ class DlibResNet(nn.Module):
       dropout_rate: before the classifier.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
+      frozen: which layers, by path, keep their batch statistics in training.
     """
 
     num_classes: int
@@ -105,6 +108,7 @@ class DlibResNet(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    frozen: Callable[[str], bool] | None = None
 
     def __post_init__(self):
         if self.norm not in ("affine", "batch"):
@@ -125,8 +129,9 @@ class DlibResNet(nn.Module):
         norm = functools.partial(Affine, dtype=self.dtype)
         if self.norm == "batch":
             norm = functools.partial(
-                nn.BatchNorm,
-                use_running_average=not train,
+                BatchNorm,
+                train=train,
+                frozen=self.frozen,
                 momentum=0.9,
                 dtype=self.dtype,
                 axis_name=self.bn_axis_name if train else None,

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.cnn import ConvNorm
+from deepfer_jax.models.cnn import BatchNorm, ConvNorm
 
 # He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -113,6 +113,7 @@ class ResNet(nn.Module):
       dropout_rate: before the classifier.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
+      frozen: which layers, by path, keep their batch statistics in training.
       act: activation.
     """
 
@@ -124,6 +125,7 @@ class ResNet(nn.Module):
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
+    frozen: Callable[[str], bool] | None = None
     act: Callable[[jax.Array], jax.Array] = nn.relu
 
     def __post_init__(self):
@@ -146,8 +148,9 @@ class ResNet(nn.Module):
             nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL_INIT
         )
         norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
+            BatchNorm,
+            train=train,
+            frozen=self.frozen,
             momentum=0.9,  # PyTorch's 0.1
             epsilon=1e-5,
             dtype=self.dtype,
