@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     optimizer.name = "adamw"
     # Highest learning rate of the schedule, for train.batch_size as it stands.
     optimizer.learning_rate = 2e-3
-    # "cosine", "one_cycle", "step" or "constant".
+    # "cosine", "linear", "one_cycle", "step" or "constant".
     optimizer.schedule = "cosine"
     # Linear rise from 0, in epochs (fractions too). One-cycle: the rising part.
     optimizer.warmup_epochs = 1.0
@@ -112,6 +112,12 @@ def get_config() -> ConfigDict:
     optimizer.weight_decay = 0.05
     # Gradients are scaled down to this global norm; 0 is off.
     optimizer.clip_norm = 1.0
+    # Parameter groups, (regular expression of the path, multiplier of the rate[, epoch
+    # from which it trains]); the first match has a parameter, 0 freezes. () is one
+    # group. E.g. (("head/.*", 1.0), ("stage4/.*", 0.3, 2), (".*", 0.0)).
+    optimizer.groups = ()
+    # Linear rise of a group's rate when it wakes, in epochs.
+    optimizer.group_warmup_epochs = 0.0
 
     config.train = train = ConfigDict()
     # Faces a step, over all devices together.

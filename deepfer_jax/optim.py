@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules, from a configuration.
 
     schedule = create_schedule(config.optimizer, steps_per_epoch, num_steps)
-    optimizer = create_optimizer(config.optimizer, schedule)
+    optimizer = create_optimizer(config.optimizer, schedule, phase, steps_per_epoch)
+    opt_state = optimizer.init(phase.split(params)[0])
 
 Weight decay acts on kernels only: on leaves named `kernel`.
 """
@@ -9,10 +10,12 @@ Weight decay acts on kernels only: on leaves named `kernel`.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.groups import Group, Phase
 
 
 def create_schedule(
@@ -44,6 +47,8 @@ def create_schedule(
     if config.schedule == "cosine":
         # Loshchilov & Hutter 2017 (arXiv:1608.03983), without restarts.
         body = optax.cosine_decay_schedule(peak, rest)
+    elif config.schedule == "linear":
+        body = optax.linear_schedule(peak, 0.0, rest)
     elif config.schedule == "step":
         boundaries = [round(f * num_steps) - warmup for f in config.step_fractions]
         body = optax.piecewise_constant_schedule(
@@ -53,8 +58,8 @@ def create_schedule(
         body = optax.constant_schedule(peak)
     else:
         raise UserError(
-            "config.optimizer.schedule: expected 'cosine', 'one_cycle', 'step' or "
-            f"'constant', found {config.schedule!r}"
+            "config.optimizer.schedule: expected 'cosine', 'linear', 'one_cycle', "
+            f"'step' or 'constant', found {config.schedule!r}"
         )
     if not warmup:
         return body
@@ -70,31 +75,84 @@ def is_kernel(params: Any) -> Any:
 
 
 def create_optimizer(
-    config: ConfigDict, schedule: optax.Schedule
+    config: ConfigDict,
+    schedule: optax.Schedule,
+    phase: Phase | None = None,
+    steps_per_epoch: int = 1,
 ) -> optax.GradientTransformation:
-    """Returns clipping, then the optimiser with weight decay on kernels.
+    """Returns clipping by the global norm, then each group's optimiser.
+
+    Weight decay acts on kernels alone.
+
+    Args:
+      config: `config.optimizer`.
+      schedule: of the whole run.
+      phase: the groups that are awake; None for one group of all parameters. The
+        optimiser is then one of `phase.split(params)[0]`, with slots for these alone.
+      steps_per_epoch: to know at which step a group woke.
 
     Raises:
       UserError: the optimiser's name is unknown.
     """
+    if phase is None or len(phase.groups) == 1:
+        optimizer = _create_group_optimizer(config, schedule)
+    else:
+        optimizers = {
+            str(i): _create_group_optimizer(
+                config,
+                _group_schedule(config, schedule, phase.groups[i], steps_per_epoch),
+            )
+            for i in phase.awake
+        }
+        optimizer = optax.partition(optimizers, phase.label_tree)
+    if config.clip_norm > 0:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optimizer
+
+
+def _group_schedule(
+    config: ConfigDict, schedule: optax.Schedule, group: Group, steps_per_epoch: int
+) -> optax.Schedule:
+    """The run's schedule as a group sees it, which counts from when it woke."""
+    first = group.epoch * steps_per_epoch
+    warmup = round(config.group_warmup_epochs * steps_per_epoch) if first else 0
+
+    def group_schedule(count):
+        rise = jnp.minimum(1.0, (count + 1) / warmup) if warmup else 1.0
+        return group.multiplier * rise * schedule(count + first)
+
+    return group_schedule
+
+
+def _create_group_optimizer(
+    config: ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
     if config.name == "sgd":
-        optimizer = optax.chain(
+        return optax.chain(
             optax.add_decayed_weights(config.weight_decay, mask=is_kernel),
             optax.sgd(schedule, momentum=config.momentum, nesterov=True),
         )
-    elif config.name == "adamw":
+    if config.name == "adamw":
         # Loshchilov & Hutter 2019 (arXiv:1711.05101).
-        optimizer = optax.adamw(
+        return optax.adamw(
             schedule,
             b1=config.b1,
             b2=config.b2,
             weight_decay=config.weight_decay,
             mask=is_kernel,
         )
-    else:
-        raise UserError(
-            f"config.optimizer.name: expected 'sgd' or 'adamw', found {config.name!r}"
-        )
-    if config.clip_norm > 0:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    return optimizer
+    raise UserError(
+        f"config.optimizer.name: expected 'sgd' or 'adamw', found {config.name!r}"
+    )
+
+
+def carry_over(new: optax.OptState, old: optax.OptState) -> optax.OptState:
+    """Takes the slots that both states have from the old one; the others stay new.
+
+    For the moment in which a group wakes: its slots begin, the live ones go on.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(old)
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: found.get(jax.tree_util.keystr(path), leaf), new
+    )
