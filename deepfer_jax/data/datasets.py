@@ -13,6 +13,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -75,19 +76,34 @@ def create_builder(
     cls = BUILDERS[key]
     config = builder_config or None
     if cls is ImageFolder:
-        if not builder_config:
-            raise UserError("data set image_folder: expected image_folder/NAME")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", builder_config):
+            raise UserError(
+                "data set: expected image_folder/NAME with a name of letters, digits, "
+                f"_ and -, found {name!r}"
+            )
         config = folder_config or ImageFolderConfig(name=builder_config)
     elif builder_config and builder_config not in cls.builder_configs:
         raise UserError(
             f"data set {key}: expected one of {sorted(cls.builder_configs)} after the "
             f"'/', found {builder_config!r}"
         )
-    return cls(
-        config=config,
-        data_dir=os.path.abspath(os.path.expanduser(data_dir)),
-        file_format=file_format,
-    )
+    with _no_absl_warnings():  # of a configuration that is not in a list
+        return cls(
+            config=config,
+            data_dir=os.path.abspath(os.path.expanduser(data_dir)),
+            file_format=file_format,
+        )
+
+
+@contextlib.contextmanager
+def _no_absl_warnings():
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def load_builder(name: str, data_dir: str | os.PathLike) -> tfds.core.DatasetBuilder:
