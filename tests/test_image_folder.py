@@ -11,6 +11,7 @@ from PIL import Image
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS, emotion_of
 from deepfer_jax.data.image_folder import parse_class_names
+from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.prepare import prepare
 from deepfer_jax.data.synthetic import draw_face
 from deepfer_jax.errors import UserError
@@ -153,6 +154,44 @@ def test_training_images_are_not_stored_by_class(tmp_path):
     early = classes_of(builder, splits["train"])[:36]
     assert 9 < early.count("happy") < 27
     assert splits["validation"]["id"] == sorted(splits["validation"]["id"])
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_prepared_once_it_is_opened_as_it_is(tmp_path, file_format, capfd):
+    """Without repeating any option; another option is not overlooked."""
+    folder = tmp_path / "in"
+    write_faces(folder / "train", ["1", "2"], 3, (16, 16))
+    names = {"1": "sad", "2": "contempt"}
+    options = {"size": 20, "color": "rgb", "unknown_classes": "keep"}
+    options["class_names"] = names
+    _, splits = prepared(folder, tmp_path / "out", file_format=file_format, **options)
+    again = "image_folder/mine", None, tmp_path / "out", file_format
+    assert list(prepare(*again)["train"]) == [2, 2]
+    assert list(prepare(*again, **options)["train"]) == [2, 2]
+    builder = datasets.load_builder("image_folder/mine", tmp_path / "out")
+    assert builder.info.features["label"].names == ["sad", "contempt"]
+    found = datasets.load_split(builder, "train")
+    assert found["id"] == splits["train"]["id"]
+    assert found["image"].shape == (4, 20, 20, 3)
+    for other, message in (
+        ({"size": 48}, "with --size 20 and not 48: choose another name"),
+        ({"seed": 3}, "with --seed 0 and not 3"),
+        ({"class_names": {"1": "sad"}}, "with --class_names"),
+    ):
+        with pytest.raises(UserError, match=message):
+            prepare(*again, **other)
+    assert "WARNING" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["resident", "tf.data"])
+def test_colours_reach_both_pipelines(tmp_path, name):
+    write_faces(tmp_path / "in", ["happy", "sad"], 5, (16, 16))
+    options = {"size": 16, "color": "rgb", "file_format": "tfrecord"}
+    builder, splits = prepared(tmp_path / "in", tmp_path / "out", **options)
+    pipeline = create_pipeline(name, builder, "train", 4, 0, 100)
+    assert pipeline.image_shape == (16, 16, 3)
+    images = [batch["image"] for batch in pipeline.in_order(3)]
+    np.testing.assert_array_equal(np.concatenate(images), splits["train"]["image"])
 
 
 def test_unknown_classes(tmp_path, capsys):

@@ -167,11 +167,31 @@ def ordered_splits(builder: tfds.core.DatasetBuilder) -> list[str]:
     return sorted(builder.info.splits, key=_SPLIT_ORDER.index)
 
 
+def iterate_batches(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> Iterator[dict[str, Any]]:
+    """Yields what `load_split` returns in parts, without holding the whole split.
+
+    Raises:
+      UserError: as for `load_split`; that faces are missing shows at the end.
+    """
+    check_split(builder, split)
+    expected, found = builder.info.splits[split].num_examples, 0
+    for batch in _read_batches(builder, split):
+        found += len(batch["id"])
+        yield batch
+    if found != expected:
+        raise UserError(
+            f"{builder.data_path}, split {split}: expected {expected} faces, found "
+            f"{found}: remove that folder and prepare it again"
+        )
+
+
 def iterate_images(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> Iterator[np.ndarray]:
     """Yields uint8 [H, W, C] in stored order, without holding the whole split."""
-    for batch in _read_batches(builder, split):
+    for batch in iterate_batches(builder, split):
         yield from batch["image"]
 
 
@@ -195,16 +215,11 @@ def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
     if "target" in features:
         arrays["target"] = np.empty((num, *features["target"].shape), np.float32)
     ids = []
-    for batch in _read_batches(builder, split):
+    for batch in iterate_batches(builder, split):
         part = slice(len(ids), len(ids) + len(batch["id"]))
         for name, array in arrays.items():
             array[part] = batch[name]
         ids += [name.decode() for name in batch["id"]]
-    if len(ids) != num:
-        raise UserError(
-            f"{builder.data_path}, split {split}: expected {num} faces, found "
-            f"{len(ids)}: remove that folder and prepare it again"
-        )
     return arrays | {"id": ids}
 
 

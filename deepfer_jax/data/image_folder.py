@@ -67,6 +67,12 @@ class ImageFolderConfig(tfds.core.BuilderConfig):
     seed: int = 0
     classes: tuple[str, ...] = EMOTIONS
 
+    def options(self) -> dict[str, Any]:
+        """What a user chooses, but for the name: stored with the data."""
+        general = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+        names = {field.name for field in dataclasses.fields(self)} - general
+        return {name: getattr(self, name) for name in sorted(names - {"classes"})}
+
 
 def folder_config(name: str, folder: pathlib.Path, **options: Any) -> ImageFolderConfig:
     """Returns the configuration of a folder, with the classes that it has.
@@ -117,6 +123,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(config.options()),
         )
 
     def _split_generators(self, dl_manager):
