@@ -31,7 +31,7 @@ endif
 	$(BIN)/python scripts/evaluate.py --workdir $(RUN) --dataset synthetic_faces --split test
 	$(BIN)/python scripts/export.py --workdir $(RUN) --out $(QUICKSTART)
 	@echo
-	@echo "results:  $(RUN)/eval/synthetic_faces_test_none.json, $(RUN)/metrics.jsonl"
+	@echo "results:  $(RUN)/eval/synthetic_faces_full_test_none.json, $(RUN)/metrics.jsonl"
 	@echo "model:    $(QUICKSTART)"
 	@echo "next:     $(BIN)/python scripts/predict.py --model $(QUICKSTART) FACE.png"
 

@@ -233,7 +233,8 @@ def evaluate_corruptions(
 
 def result_path(folder: pathlib.Path, builder: Any, split: str, kind: str):
     """Where an evaluation of that kind is written; makes the folder eval/."""
-    path = folder / "eval" / f"{builder.name}_{split}_{kind}.json"
+    dataset = builder.info.full_name.rpartition("/")[0].replace("/", "_")
+    path = folder / "eval" / f"{dataset}_{split}_{kind}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -30,6 +30,12 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def shard(tree: Any) -> Any:
+    """Places arrays with a leading [devices] axis, to each device its part."""
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
 def pmap_train(fn: Callable) -> Callable:
     """Compiles `fn(state, resident, inputs) -> (state, metrics)` over all devices.
 

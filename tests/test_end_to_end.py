@@ -55,8 +55,8 @@ def evaluate(run_python, small_data_dir):
 def evaluated(evaluate, workdir):
     out = evaluate("--workdir", workdir, "--batch_size", 37).stdout
     folder = workdir / "eval"
-    result = json.loads((folder / "synthetic_faces_test_none.json").read_text())
-    return out, result, np.load(folder / "synthetic_faces_test_none.npz")
+    result = json.loads((folder / "synthetic_faces_small_test_none.json").read_text())
+    return out, result, np.load(folder / "synthetic_faces_small_test_none.npz")
 
 
 def test_evaluation_writes_every_number(evaluated):
@@ -80,10 +80,12 @@ def test_evaluation_does_not_depend_on_the_batch_size(evaluate, evaluated, model
     _, result, arrays = evaluated
     evaluate("--model", model, "--batch_size", 140)
     folder = model / "eval"
-    again = json.loads((folder / "synthetic_faces_test_none.json").read_text())
+    again = json.loads((folder / "synthetic_faces_small_test_none.json").read_text())
     assert again["confusion_matrix"] == result["confusion_matrix"]
     assert again["temperature"] != result["temperature"] == 1
-    probabilities = np.load(folder / "synthetic_faces_test_none.npz")["probabilities"]
+    probabilities = np.load(folder / "synthetic_faces_small_test_none.npz")[
+        "probabilities"
+    ]
     expected = scale(arrays["probabilities"], again["temperature"])
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
@@ -164,9 +166,11 @@ def test_without_its_data_a_run_is_exported_uncalibrated(workdir, run_python, tm
 
 def test_corruptions(evaluate, model):
     out = evaluate("--model", model, "--corruptions").stdout
-    path = model / "eval" / "synthetic_faces_test_corruptions.json"
+    path = model / "eval" / "synthetic_faces_small_test_corruptions.json"
     result = json.loads(path.read_text())
-    clean = json.loads((model / "eval" / "synthetic_faces_test_none.json").read_text())
+    clean = json.loads(
+        (model / "eval" / "synthetic_faces_small_test_none.json").read_text()
+    )
     assert result["clean_accuracy"] == clean["accuracy"]
     assert set(result["accuracy"]) == set(CORRUPTIONS)
     means = [np.mean(row) for row in result["accuracy"].values()]
@@ -186,21 +190,21 @@ def test_model_card_is_filled_from_the_files(
     arguments = ("--model", model, "--results", tmp_path, "--out", tmp_path / "card.md")
     run_python("scripts/model_card.py", *arguments)
     text = (tmp_path / "card.md").read_text()
-    result = json.loads((tmp_path / "synthetic_faces_test_none.json").read_text())
+    result = json.loads((tmp_path / "synthetic_faces_small_test_none.json").read_text())
     assert f"| one | {result['accuracy']:.2%} |" in text
     assert text.count("| flip |") == 1
     for name, row in result["per_class"].items():
         assert f"| {name} | 20 | {row['recall']:.1%} |" in text
     assert "prohibited in the European Union" in text
     assert "| low resolution |" in text
-    (tmp_path / "synthetic_faces_test_corruptions.json").unlink()
+    (tmp_path / "synthetic_faces_small_test_corruptions.json").unlink()
     failed = run_python("scripts/model_card.py", *arguments, check=False)
-    assert "synthetic_faces_test_corruptions.json is missing" in failed.stderr
+    assert "synthetic_faces_small_test_corruptions.json is missing" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
 def test_comparing_with_a_kept_evaluation(evaluated, workdir, run_python, tmp_path):
-    path = workdir / "eval" / "synthetic_faces_test_none.json"
+    path = workdir / "eval" / "synthetic_faces_small_test_none.json"
     out = run_python("scripts/compare.py", path, path).stdout
     assert "\nreproduced" in out
     result = evaluated[1]
@@ -250,7 +254,7 @@ def test_views_of_test_time_augmentation():
 def test_evaluation_with_augmentation(evaluate, workdir, tta):
     out = evaluate("--workdir", workdir, "--tta", tta).stdout
     assert f"test-time augmentation {tta}" in out
-    assert (workdir / "eval" / f"synthetic_faces_test_{tta}.json").exists()
+    assert (workdir / "eval" / f"synthetic_faces_small_test_{tta}.json").exists()
 
 
 def test_predict_prints_a_line_a_file_and_goes_on_after_errors(

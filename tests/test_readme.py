@@ -30,6 +30,11 @@ def folder(tmp_path_factory):
             for i in range(num):
                 pixels = " ".join(map(str, rng.integers(0, 256, 48 * 48)))
                 print(f"{i % 7},{pixels},{usage}", file=file)
+    for name in ("happy", "sad"):
+        (folder / "my_faces" / name).mkdir(parents=True)
+        for i in range(20):
+            face = rng.integers(0, 256, (60, 60, 3)).astype(np.uint8)
+            Image.fromarray(face).save(folder / "my_faces" / name / f"{i}.png")
     (folder / "faces").mkdir()
     face = rng.integers(0, 256, (48, 48)).astype(np.uint8)
     Image.fromarray(face).save(folder / "faces" / "a.png")
@@ -43,6 +48,8 @@ def test_every_command_runs_in_order(folder):
         assert arguments[0] == "python"
         if "deepfer_jax.main" in arguments:
             arguments.append("--config.train.num_epochs=3")
+        if "configs/finetune_tiny.py" in arguments:
+            arguments.append("--config.train.batch_size=16")
         result = subprocess.run(
             [sys.executable, *arguments[1:]],
             cwd=folder,
@@ -53,6 +60,8 @@ def test_every_command_runs_in_order(folder):
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
     assert (folder / "augmented.png").exists()
+    assert (folder / "data/audit/fer2013_1.0.0.csv").exists()
+    assert (folder / "runs/tiny/report.html").exists()
     assert (folder / "runs/tiny/eval/fer2013_public_test_ten_crop.json").exists()
 
 

@@ -107,13 +107,16 @@ class Resident:
         """Yields (resident, inputs) from `first_step` (of this epoch) on."""
         if not isinstance(self._arrays["image"], jax.Array):
             self._arrays = parallel.replicate(self._arrays)
-        order = parallel.replicate(self._order(epoch))
+        resident = self._arrays | {"order": parallel.replicate(self._order(epoch))}
+        # All of an epoch's calls at once, so that a step takes nothing from the host.
+        calls = []
         for start in range(first_step, self.steps_per_epoch, steps_per_call):
             stop = min(start + steps_per_call, self.steps_per_epoch)
             steps = np.arange(start, stop, dtype=np.int32)
             devices = np.arange(parallel.num_devices(), dtype=np.int32)
-            inputs = np.stack(np.broadcast_arrays(steps, devices[:, None]), axis=-1)
-            yield self._arrays | {"order": order}, inputs
+            calls.append(np.stack(np.broadcast_arrays(steps, devices[:, None]), -1))
+        for inputs in parallel.shard(calls):
+            yield resident, inputs
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, devices, batch / devices]: which example goes where."""

@@ -1,0 +1,296 @@
+"""What `deepfer_jax.benchmark` measures of this package: training and inference.
+
+task = Training(recipe, "resident", builder)        # or "tf.data", "fixed"
+task.warm_up()
+num_faces = task()
+
+inference = open_inference("models/tiny")           # what scripts/export.py wrote
+probabilities = inference.predict(faces)
+"""
+
+import contextlib
+import copy
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from deepfer_jax import losses, optim, parallel, preprocess
+from deepfer_jax.data import datasets
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.pipeline import create_pipeline
+from deepfer_jax.data.random_faces import RandomFaces
+from deepfer_jax.errors import UserError
+from deepfer_jax.export import load_model
+from deepfer_jax.inference import ModelError, Predictor
+from deepfer_jax.models import create_model
+from deepfer_jax.state import create_state
+from deepfer_jax.steps import make_predict, make_run_steps, make_train_step
+
+PIPELINES = ("resident", "tf.data", "fixed")
+
+
+def choose_model(config: ConfigDict, model: str, precision: str) -> ConfigDict:
+    """A copy of the recipe with this model; options stay with the model they are of."""
+    recipe = copy.deepcopy(config)
+    if model != recipe.model.name:
+        recipe.model.options = ConfigDict()
+        recipe.model.dropout_rate = 0.0
+    recipe.model.name, recipe.model.dtype = model, precision
+    return recipe
+
+
+def without_chance(recipe: ConfigDict) -> ConfigDict:
+    """A copy that neither augments nor drops out, weighs classes or averages."""
+    recipe = copy.deepcopy(recipe)
+    for name, strength in recipe.augment.items():
+        recipe.augment[name] = type(strength)(0)
+    recipe.model.dropout_rate = 0.0
+    recipe.loss.class_weights = "none"
+    recipe.train.ema_decay = 0.0
+    return recipe
+
+
+@contextlib.contextmanager
+def open_faces(
+    config: ConfigDict, image_size: int
+) -> Iterator[tfds.core.DatasetBuilder]:
+    """Opens the recipe's data set, whose faces are 48x48, or noise of another size."""
+    if image_size == 48:
+        yield datasets.load_builder(config.dataset.name, config.dataset.data_dir)
+        return
+    num_faces = max(1024, config.train.batch_size)
+    file_format = datasets.default_file_format()
+    with tempfile.TemporaryDirectory() as folder:
+        builder = RandomFaces(
+            image_size, num_faces, data_dir=folder, file_format=file_format
+        )
+        datasets.generate(builder, tfds.download.DownloadConfig())
+        yield datasets.open_prepared(builder.data_path)
+
+
+class FixedBatch:
+    """A pipeline of one batch, on the device from the start: what no input costs.
+
+    Args:
+      batch: numpy arrays [batch size, ...]; each device holds the first of them.
+      steps_per_epoch: as many as those of the pipeline it stands for.
+    """
+
+    def __init__(self, batch: dict[str, np.ndarray], steps_per_epoch: int):
+        share = len(batch["label"]) // parallel.num_devices()
+        self._batch = parallel.replicate({k: x[:share] for k, x in batch.items()})
+        self._steps_per_epoch = steps_per_epoch
+
+    def epoch(self, epoch: int, first_step: int, steps_per_call: int):
+        """Yields (batch, step numbers), as the pipelines of data.pipeline do."""
+        del epoch
+        steps = np.arange(first_step, self._steps_per_epoch, dtype=np.int32)
+        steps = np.tile(steps, (parallel.num_devices(), 1))
+        starts = range(0, steps.shape[1], steps_per_call)
+        calls = parallel.shard([steps[:, i : i + steps_per_call] for i in starts])
+        for numbers in calls:
+            yield self._batch, numbers
+
+    @staticmethod
+    def lookup(resident: dict[str, jax.Array], inputs: jax.Array):
+        del inputs
+        return resident
+
+
+class Training:
+    """Steps of the training program through one pipeline; a task of `timing`.
+
+    Called, it trains for `num_steps`, or a few more where the program runs several in
+    one call, epoch after epoch as `train` does.
+
+    Args:
+      recipe: a whole configuration.
+      pipeline: one of PIPELINES.
+      builder: a prepared data set that has the recipe's train_split.
+
+    Attributes:
+      num_steps: of a call.
+      recipe: as given.
+      network: a module of deepfer_jax.models.
+      variables: its first {params, batch_stats}, NumPy arrays.
+      batch: of "fixed", numpy {image uint8 [b, H, W, 1], label int32 [b]}.
+      facts: what a report says of this task.
+    """
+
+    def __init__(self, recipe: ConfigDict, pipeline: str, builder):
+        train, dataset = recipe.train, recipe.dataset
+        data = create_pipeline(
+            "resident" if pipeline == "fixed" else pipeline,
+            builder,
+            dataset.train_split,
+            train.batch_size,
+            recipe.seed,
+            dataset.shuffle_buffer,
+        )
+        self._steps_per_epoch = data.steps_per_epoch
+        self._steps_per_call = min(
+            train.steps_per_call or (1 if jax.default_backend() == "cpu" else 20),
+            data.steps_per_epoch,
+        )
+        self.num_steps = self._steps_per_call
+        self.recipe, self._shape = recipe, data.image_shape
+        self.facts = {
+            "framework": "jax",
+            "model": recipe.model.name,
+            "pipeline": pipeline,
+            "precision": recipe.model.dtype,
+            "batch_size": train.batch_size,
+            "image_size": self._shape[0],
+            "augmented": any(recipe.augment.values()),
+            "steps_per_call": self._steps_per_call,
+        }
+        train_step = self._create(data.label_counts)
+        if pipeline == "fixed":
+            self.batch = next(data.in_order(train.batch_size))
+            data = FixedBatch(self.batch, data.steps_per_epoch)
+        run_steps = make_run_steps(train_step, data.lookup)
+        self._run_steps = parallel.pmap_train(run_steps)
+        self._inputs = itertools.chain.from_iterable(
+            data.epoch(epoch, 0, self._steps_per_call) for epoch in itertools.count()
+        )
+
+    def _create(self, label_counts: np.ndarray) -> Callable:
+        """Makes network and state as `train` does; returns the step."""
+        recipe = self.recipe
+        self.network = create_network(recipe.model, bn_axis_name=parallel.AXIS)
+        num_steps = recipe.train.num_epochs * self._steps_per_epoch
+        schedule = optim.create_schedule(
+            recipe.optimizer, self._steps_per_epoch, num_steps
+        )
+        optimizer = optim.create_optimizer(recipe.optimizer, schedule)
+        ema = recipe.train.ema_decay > 0
+        state = create_state(self.network, optimizer, self._shape, recipe.seed, ema)
+        # Copies, since the steps are given the state to overwrite.
+        self.variables = jax.tree.map(
+            np.array, {"params": state.params, "batch_stats": state.batch_stats}
+        )
+        self._state = parallel.replicate(state)
+        weights = losses.class_weights_from_counts(
+            label_counts, recipe.loss.class_weights
+        )
+        return make_train_step(recipe, self.network, optimizer, schedule, weights)
+
+    def __call__(self) -> int:
+        """Returns how many faces it trained on."""
+        done = 0
+        while done < self.num_steps:
+            done += self._call(*next(self._inputs))
+        jax.block_until_ready(self._state)
+        return done * self.recipe.train.batch_size
+
+    def _call(self, resident: Any, inputs: Any) -> int:
+        self._state, metrics = self._run_steps(self._state, resident, inputs)
+        return len(metrics["loss"])
+
+    def warm_up(self) -> None:
+        """Compiles, and adds to the facts whether there is input from the host."""
+        num_calls = 1
+        if self._steps_per_call > 1:  # the last call of an epoch may be a shorter one
+            num_calls = -(-self._steps_per_epoch // self._steps_per_call)
+        for _ in range(num_calls):
+            self._call(*next(self._inputs))
+        self.facts["host_input"] = self.takes_host_input()
+        self()
+
+    def takes_host_input(self) -> bool:
+        """Whether a call, compiled before, moves anything from host to device."""
+        call = next(self._inputs)
+        try:
+            with jax.transfer_guard_host_to_device("disallow"):
+                self._call(*call)
+        except jax.errors.JaxRuntimeError as error:
+            if "Disallowed host-to-device transfer" not in str(error):
+                raise
+            return True
+        return False
+
+
+class Inference(NamedTuple):
+    """Whole calls, from faces to probabilities, both NumPy arrays.
+
+    Attributes:
+      facts: what a report says of it.
+      image_shape: (height, width, channels) of a face.
+      predict: uint8 [N, *image_shape] -> float32 [N, classes].
+      load: returns (network, variables, mean, std), with which to build it again.
+    """
+
+    facts: dict[str, Any]
+    image_shape: tuple[int, ...]
+    predict: Callable[[np.ndarray], np.ndarray]
+    load: Callable[[], tuple[nn.Module, Any, tuple[float, ...], tuple[float, ...]]]
+
+
+def create_inference(model: ConfigDict, image_size: int) -> Inference:
+    """A network with random weights, for gray faces of this size; `config.model`."""
+    network, shape = create_network(model), (image_size, image_size, 1)
+    images = jnp.zeros((1, *shape))
+    variables = jax.jit(network.init)(jax.random.key(0), images)
+    predict = make_predict(network, model.mean, model.std)
+    call = jax.jit(lambda variables, x: predict(variables, preprocess.to_unit(x)))
+    return Inference(
+        {
+            "model": model.name,
+            "exported": False,
+            "precision": model.dtype,
+            "image_size": image_size,
+        },
+        shape,
+        lambda faces: np.asarray(call(variables, faces)),
+        lambda: (network, variables, model.mean, model.std),
+    )
+
+
+def open_inference(folder: str | os.PathLike) -> Inference:
+    """An exported model, through `inference.Predictor`.
+
+    Raises:
+      UserError: the folder cannot be read.
+    """
+    try:
+        predictor = Predictor(folder)
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    model = ConfigDict(predictor.metadata["model"])
+    shape = tuple(predictor.metadata["input"]["shape"])
+
+    def load():
+        network = create_network(model, num_classes=len(predictor.classes))
+        return network, load_model(folder)[0], model.mean, model.std
+
+    facts = {
+        "model": model.name,
+        "exported": True,
+        "precision": model.dtype,
+        "image_size": shape[0],
+    }
+    return Inference(facts, shape, predictor.predict, load)
+
+
+def create_network(
+    model: ConfigDict, num_classes: int = len(EMOTIONS), **options: Any
+) -> nn.Module:
+    """The network that `config.model` describes.
+
+    Raises:
+      UserError: the recipe has an option that this model has not.
+    """
+    options |= {"dtype": jnp.dtype(model.dtype), "dropout_rate": model.dropout_rate}
+    try:
+        return create_model(model.name, num_classes, **model.options, **options)
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from None

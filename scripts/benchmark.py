@@ -1,0 +1,61 @@
+"""Measures the speed of training or of inference; prints one JSON document.
+
+python scripts/benchmark.py train --model tiny,base --pipeline resident,tf.data,fixed
+python scripts/benchmark.py infer --model_dir models/quickstart --compare torch
+
+Lists have commas. The top of deepfer_jax/benchmark.py says what the document holds.
+"""
+
+import argparse
+import functools
+import json
+import logging
+import os
+
+from deepfer_jax import benchmark, errors
+
+
+def numbers(text: str) -> list[int]:
+    return list(map(int, text.split(",")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="steps of the training program")
+    infer = commands.add_parser("infer", help="calls, from faces to probabilities")
+    names = functools.partial(str.split, sep=",")
+    for add in (train.add_argument, infer.add_argument):
+        add("--config", default="configs/quickstart.py", help="the recipe")
+        add("--model", type=names, default=["tiny"], help="tiny,base,vgg,resnet18,...")
+        add("--precision", type=names, default=["float32"], help="float32,bfloat16")
+        add("--image_size", type=int, default=48, help="pixels of height and width")
+        add("--compare", choices=["torch"], help="the same in PyTorch too")
+        add("--seconds", type=float, default=1.0, help="of a measurement")
+        add("--rounds", type=int, default=7, help="measurements of each")
+    train.add_argument("--pipeline", type=names, default=["resident", "fixed"])
+    train.add_argument("--batch_size", type=int, default=64, help="faces a step")
+    train.add_argument("--data_dir", default="data", help="of the recipe's faces")
+    infer.add_argument("--model_dir", help="of scripts/export.py, in place of --model")
+    infer.add_argument("--batch_sizes", type=numbers, default="1,64,256")
+    args = parser.parse_args()
+
+    # jax would otherwise take most of a GPU's memory and leave PyTorch the rest.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    logging.basicConfig(format="%(message)s", force=True)
+    logging.getLogger("deepfer_jax").setLevel(logging.INFO)
+    config = benchmark.read_recipe(args.config)
+    which = (args.model, args.precision, args.image_size, args.compare == "torch")
+    plan = benchmark.Plan(config, *which, args.seconds, args.rounds)
+    if args.command == "train":
+        config.train.batch_size = args.batch_size
+        config.dataset.data_dir = args.data_dir
+        document = benchmark.benchmark_train(plan, args.pipeline)
+    else:
+        document = benchmark.benchmark_infer(plan, args.batch_sizes, args.model_dir)
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    with errors.reported():
+        main()
