@@ -160,7 +160,7 @@ def benchmark_infer(
         calls = {"jax": subject.predict}
         if plan.compare_torch:
             calls["torch"] = benchmark_torch.create_predict(
-                *subject.load(), subject.image_shape, subject.facts["precision"]
+                *subject.load(), subject.image_shape
             )
         for size in batch_sizes:
             report.measure_inference(subject, calls, size)

@@ -29,9 +29,8 @@ from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.random_faces import RandomFaces
 from deepfer_jax.errors import UserError
-from deepfer_jax.export import load_model
 from deepfer_jax.inference import ModelError, Predictor
-from deepfer_jax.models import create_model
+from deepfer_jax.network import create_network, load_network
 from deepfer_jax.state import create_state
 from deepfer_jax.steps import make_predict, make_run_steps, make_train_step
 
@@ -166,7 +165,9 @@ class Training:
     def _create(self, label_counts: np.ndarray) -> Callable:
         """Makes network and state as `train` does; returns the step."""
         recipe = self.recipe
-        self.network = create_network(recipe.model, bn_axis_name=parallel.AXIS)
+        self.network = create_network(
+            recipe.model, EMOTIONS, bn_axis_name=parallel.AXIS
+        )
         num_steps = recipe.train.num_epochs * self._steps_per_epoch
         schedule = optim.create_schedule(
             recipe.optimizer, self._steps_per_epoch, num_steps
@@ -226,21 +227,23 @@ class Inference(NamedTuple):
       facts: what a report says of it.
       image_shape: (height, width, channels) of a face.
       predict: uint8 [N, *image_shape] -> float32 [N, classes].
-      load: returns (network, variables, mean, std), with which to build it again.
+      load: returns (network, variables, config.model, temperature).
     """
 
     facts: dict[str, Any]
     image_shape: tuple[int, ...]
     predict: Callable[[np.ndarray], np.ndarray]
-    load: Callable[[], tuple[nn.Module, Any, tuple[float, ...], tuple[float, ...]]]
+    load: Callable[[], tuple[nn.Module, Any, ConfigDict, float]]
 
 
 def create_inference(model: ConfigDict, image_size: int) -> Inference:
     """A network with random weights, for gray faces of this size; `config.model`."""
-    network, shape = create_network(model), (image_size, image_size, 1)
+    network = create_network(model, EMOTIONS)
+    shape = (image_size, image_size, 1)
     images = jnp.zeros((1, *shape))
     variables = jax.jit(network.init)(jax.random.key(0), images)
-    predict = make_predict(network, model.mean, model.std)
+    normalize = preprocess.make_normalize(model.normalization, model.mean, model.std)
+    predict = make_predict(network, normalize)
     call = jax.jit(lambda variables, x: predict(variables, preprocess.to_unit(x)))
     return Inference(
         {
@@ -251,7 +254,7 @@ def create_inference(model: ConfigDict, image_size: int) -> Inference:
         },
         shape,
         lambda faces: np.asarray(call(variables, faces)),
-        lambda: (network, variables, model.mean, model.std),
+        lambda: (network, variables, model, 1.0),
     )
 
 
@@ -269,8 +272,9 @@ def open_inference(folder: str | os.PathLike) -> Inference:
     shape = tuple(predictor.metadata["input"]["shape"])
 
     def load():
-        network = create_network(model, num_classes=len(predictor.classes))
-        return network, load_model(folder)[0], model.mean, model.std
+        found = load_network(folder)
+        module = create_network(model, found.classes)
+        return module, found.variables, model, found.temperature
 
     facts = {
         "model": model.name,
@@ -279,18 +283,3 @@ def open_inference(folder: str | os.PathLike) -> Inference:
         "image_size": shape[0],
     }
     return Inference(facts, shape, predictor.predict, load)
-
-
-def create_network(
-    model: ConfigDict, num_classes: int = len(EMOTIONS), **options: Any
-) -> nn.Module:
-    """The network that `config.model` describes.
-
-    Raises:
-      UserError: the recipe has an option that this model has not.
-    """
-    options |= {"dtype": jnp.dtype(model.dtype), "dropout_rate": model.dropout_rate}
-    try:
-        return create_model(model.name, num_classes, **model.options, **options)
-    except ValueError as error:
-        raise UserError(f"config.model: {error}") from None

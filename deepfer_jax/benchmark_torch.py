@@ -4,7 +4,7 @@
     task.warm_up()
     num_faces = task()
 
-    predict = create_predict(network, variables, mean, std, (48, 48, 1), "float32")
+    predict = create_predict(network, variables, model, 1.0, (48, 48, 1))
     probabilities = predict(faces)
 
 The same on both sides: batch, first weights, arithmetic (bfloat16 by torch.autocast;
@@ -68,17 +68,36 @@ def _create_net(network: nn.Module, variables: Any, image_shape: tuple[int, int,
     return net.to(_device(), memory_format=_torch().channels_last)
 
 
-def _create_forward(net, mean, std, precision: str) -> Callable:
+def _create_normalize(model: ConfigDict) -> Callable:
+    """As `preprocess.make_normalize`, of float tensors [b, C, H, W]."""
+    torch, device = _torch(), _device()
+    if model.normalization == "face":
+
+        def normalize(images):
+            variance, mean = torch.var_mean(
+                images, (1, 2, 3), correction=0, keepdim=True
+            )
+            return (images - mean) * torch.rsqrt(variance + 1e-4)
+
+        return normalize
+    mean, std = (
+        torch.tensor(x, device=device).view(1, -1, 1, 1)
+        for x in (model.mean, model.std)
+    )
+    return lambda images: (images - mean) / std
+
+
+def _create_forward(net, model: ConfigDict) -> Callable:
     """Returns `forward(uint8 tensor [b, H, W, C]) -> logits float32 [b, classes]`."""
     torch, device = _torch(), _device()
-    mean, std = (torch.tensor(x, device=device).view(1, -1, 1, 1) for x in (mean, std))
+    normalize = _create_normalize(model)
     if device == "cuda":
         net = torch.compile(net, dynamic=False)
-    low = precision == "bfloat16"
+    low = model.dtype == "bfloat16"
 
     def forward(images):
         # NHWC seen as NCHW is what PyTorch calls channels_last.
-        images = (images.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+        images = normalize(images.permute(0, 3, 1, 2).float() / 255.0)
         with torch.autocast(device, torch.bfloat16, enabled=low):
             return net(images).float()
 
@@ -88,29 +107,27 @@ def _create_forward(net, mean, std, precision: str) -> Callable:
 def create_predict(
     network: nn.Module,
     variables: Any,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    model: ConfigDict,
+    temperature: float,
     image_shape: tuple[int, int, int],
-    precision: str,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns `predict(uint8 [N, *image_shape]) -> probabilities float32 [N, classes]`.
 
     Args:
       network: a module of deepfer_jax.models.
       variables: of it.
-      mean: of normalisation, one value a channel.
-      std: likewise.
+      model: `config.model`: its normalisation and dtype.
+      temperature: by which logits are divided.
       image_shape: (height, width, channels) of a face.
-      precision: "float32" or "bfloat16".
     """
     torch = _torch()
     net = _create_net(network, variables, image_shape).eval()
-    forward = _create_forward(net, mean, std, precision)
+    forward = _create_forward(net, model)
 
     @torch.inference_mode()
     def predict(faces):
         logits = forward(torch.from_numpy(faces).to(_device()))
-        return logits.softmax(-1).cpu().numpy()
+        return (logits / temperature).softmax(-1).cpu().numpy()
 
     return predict
 
@@ -141,7 +158,7 @@ class Training:
         torch, model = _torch(), recipe.model
         image_shape = batch["image"].shape[1:]
         self.net = _create_net(network, variables, image_shape).train()
-        self._forward = _create_forward(self.net, model.mean, model.std, model.dtype)
+        self._forward = _create_forward(self.net, model)
         self._images = torch.from_numpy(batch["image"]).to(_device())
         self._labels = torch.from_numpy(batch["label"]).long().to(_device())
         self._optimizer = _create_optimizer(recipe.optimizer, self.net)

@@ -39,7 +39,6 @@ def main() -> None:
     infer.add_argument("--model_dir", help="of scripts/export.py, in place of --model")
     infer.add_argument("--batch_sizes", type=numbers, default="1,64,256")
     args = parser.parse_args()
-
     # jax would otherwise take most of a GPU's memory and leave PyTorch the rest.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     logging.basicConfig(format="%(message)s", force=True)

@@ -253,5 +253,5 @@ def test_parity_with_pytorch(name, shape, options):
 
     with jax.default_matmul_precision("highest"):
         logits = np.asarray(jax.jit(model.apply)(variables, images))
-    assert np.ptp(expected, axis=0).max() > 0.03  # images are told apart
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5)
+    assert np.ptp(expected, axis=0).max() > 0.01  # images are told apart
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
