@@ -21,7 +21,7 @@ from deepfer_jax.errors import UserError
 
 
 class Group(NamedTuple):
-    """pattern of paths; multiplier of the rate, 0 freezes; epoch from which it trains."""
+    """pattern of paths; multiplier of the rate (0 freezes); epoch in which it wakes."""
 
     pattern: str
     multiplier: float = 1.0
@@ -121,9 +121,15 @@ class Groups:
         lines = [f"{'group':<28}{'parameters':>12}{'multiplier':>12}  trained"]
         for i, group in enumerate(self.groups):
             size = sum(x.size for path, x in flat.items() if self.labels[path] == i)
-            when = "from the start" if group.epoch == 0 else f"from epoch {group.epoch + 1}"
+            when = (
+                "from the start"
+                if group.epoch == 0
+                else f"from epoch {group.epoch + 1}"
+            )
             when = "frozen" if group.multiplier == 0 else when
-            lines.append(f"{group.pattern:<28}{size:>12,}{group.multiplier:>12g}  {when}")
+            lines.append(
+                f"{group.pattern:<28}{size:>12,}{group.multiplier:>12g}  {when}"
+            )
         return "\n".join(lines)
 
 
@@ -143,8 +149,8 @@ def parse_groups(groups: Sequence[Sequence[Any]]) -> tuple[Group, ...]:
             valid = False
         if not valid:
             raise UserError(
-                "config.optimizer.groups: expected (regular expression, multiplier of 0 "
-                f"or more[, epoch]), found {tuple(item) if item else item!r}"
+                "config.optimizer.groups: expected (regular expression, multiplier of "
+                f"0 or more[, epoch]), found {tuple(item) if item else item!r}"
             )
         parsed.append(group)
     return tuple(parsed)

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from deepfer_jax.groups import Phase
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -33,6 +35,7 @@ def create_state(
     image_shape: tuple[int, int, int],
     seed: int,
     ema: bool,
+    phase: Phase | None = None,
 ) -> TrainState:
     """Draws initial parameters, a function of `seed` alone.
 
@@ -42,6 +45,7 @@ def create_state(
       image_shape: (height, width, channels) of one face.
       seed: any integer.
       ema: whether a moving average is kept.
+      phase: slots are created for its awake groups; None for all parameters.
     """
 
     @jax.jit
@@ -54,7 +58,9 @@ def create_state(
             params=params,
             batch_stats=batch_stats,
             ema={"params": params, "batch_stats": batch_stats} if ema else {},
-            opt_state=optimizer.init(params),
+            opt_state=optimizer.init(
+                params if phase is None else phase.split(params)[0]
+            ),
         )
 
     return init()

@@ -18,6 +18,7 @@ import optax
 from ml_collections import ConfigDict
 
 from deepfer_jax import augment, losses, preprocess
+from deepfer_jax.groups import Phase
 from deepfer_jax.metrics import Metrics
 from deepfer_jax.parallel import AXIS
 from deepfer_jax.state import TrainState
@@ -41,13 +42,15 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     class_weights: jax.Array | None,
+    phase: Phase | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
     batch holds image uint8 [b, H, W, C], label int32 [b] and, where the data set has
     it, target float32 [b, classes] (soft labels); metrics are scalars over the whole
     batch: loss, accuracy (of the dropout network on augmented faces),
-    learning_rate, gradient_norm (before clipping) and update_norm.
+    learning_rate, gradient_norm (before clipping) and update_norm. With a phase only
+    its awake groups are trained: no gradient is computed for the others.
     """
     options = augment.AugmentOptions(**config.augment)
     to_input = preprocess.make_preprocess(config.model)
@@ -79,7 +82,12 @@ def make_train_step(
         # Constant in the parameters, so no reduction stands inside the gradient.
         total_weight = jax.lax.psum(weights.sum(), AXIS)
 
-        def loss_fn(params):
+        trainable, frozen = (
+            (state.params, None) if phase is None else phase.split(state.params)
+        )
+
+        def loss_fn(trainable):
+            params = trainable if phase is None else phase.merge(trainable, frozen)
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
@@ -92,10 +100,12 @@ def make_train_step(
 
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(
             loss_fn, has_aux=True
-        )(state.params)
+        )(trainable)
         grads = jax.lax.psum(grads, AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+        params = optax.apply_updates(trainable, updates)
+        if phase is not None:
+            params = phase.merge(params, frozen)
         correct = logits.argmax(-1) == targets.argmax(-1)
         metrics = {
             "loss": jax.lax.psum(loss, AXIS),

@@ -23,21 +23,22 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from deepfer_jax import losses, optim, parallel
+from deepfer_jax import parallel
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate
+from deepfer_jax.groups import Groups, Phase
 from deepfer_jax.metrics import summarize
-from deepfer_jax.network import create_network, start_from
-from deepfer_jax.preprocess import input_shape, make_preprocess, to_unit
+from deepfer_jax.network import start_from
+from deepfer_jax.preprocess import make_preprocess, to_unit
 from deepfer_jax.pretrained.port import load_ported
+from deepfer_jax.programs import Programs
 from deepfer_jax.progress import Progress
 from deepfer_jax.run import check_config, open_workdir
-from deepfer_jax.state import TrainState, create_state, eval_variables, with_variables
-from deepfer_jax.steps import make_run_steps, make_train_step
+from deepfer_jax.state import TrainState, eval_variables, with_variables
 from deepfer_jax.writers import MetricWriter
 
 _log = logging.getLogger(__name__)
@@ -75,34 +76,21 @@ def train_and_evaluate(
     steps_per_epoch = train_data.steps_per_epoch
     num_steps = config.train.num_epochs * steps_per_epoch
 
-    model = create_network(config.model, train_data.classes, bn_axis_name=parallel.AXIS)
-    schedule = optim.create_schedule(config.optimizer, steps_per_epoch, num_steps)
-    optimizer = optim.create_optimizer(config.optimizer, schedule)
-    state = create_state(
-        model,
-        optimizer,
-        input_shape(config.model, train_data.image_shape),
-        config.seed,
-        ema=config.train.ema_decay > 0,
-    )
-    if config.model.init_from or config.model.pretrained:
-        state = with_variables(state, start_weights(config, state, train_data))
-    describe_parameters(state, workdir)
-    state = parallel.replicate(state)
-
+    programs = Programs(config, train_data)
     checkpoints = Checkpoints(workdir / "checkpoints", writable=True)
     newest = checkpoints.newest()
+    phase = programs.groups.phase(max((newest or 0) - 1, 0) // steps_per_epoch)
+    state = programs.create_state(phase)
+    if newest is None and (config.model.init_from or config.model.pretrained):
+        state = with_variables(state, start_weights(config, state, train_data))
+    describe_parameters(state, programs.groups, workdir)
+    state = parallel.replicate(state)
     if newest is not None:
         state = checkpoints.restore(newest, like=state)
         _log.info("resuming after step %d of %d", newest, num_steps)
     if (newest or 0) < num_steps:
-        class_weights = losses.class_weights_from_counts(
-            train_data.label_counts, config.loss.class_weights
-        )
-        train_step = make_train_step(config, model, optimizer, schedule, class_weights)
-        run_steps = parallel.pmap_train(make_run_steps(train_step, train_data.lookup))
         trainer = Trainer(config, workdir, checkpoints, train_data, validation_data)
-        trainer.run(run_steps, state)
+        trainer.run(programs, state, phase)
     best = {"step": checkpoints.best()} | checkpoints.metadata(checkpoints.best())
     _log.info(
         "run complete: %d epochs; best is epoch %d with %.2f %% on %s",
@@ -162,12 +150,16 @@ def start_weights(
     return load_ported(model.pretrained, variables, model.name, images)
 
 
-def describe_parameters(state: TrainState, workdir: pathlib.Path) -> None:
-    """Writes WORKDIR/parameters.txt and logs the total."""
+def describe_parameters(
+    state: TrainState, groups: Groups, workdir: pathlib.Path
+) -> None:
+    """Writes WORKDIR/parameters.txt and logs the total, and the groups if there are."""
     overview = parameter_overview.get_parameter_overview(state.params)
     (workdir / "parameters.txt").write_text(overview + "\n")
     total = parameter_overview.count_parameters(state.params)
     _log.info("%s parameters (%s)", f"{total:,}", workdir / "parameters.txt")
+    if len(groups.groups) > 1:
+        _log.info("%s", groups.describe(state.params))
 
 
 class Trainer:
@@ -197,8 +189,14 @@ class Trainer:
         self.eval_step = create_eval_step(config.model, train_data.classes)
         self.signum = None
 
-    def run(self, run_steps: Callable, state: TrainState) -> None:
-        """Trains from the state's step to the end of the last epoch."""
+    def run(self, programs: Programs, state: TrainState, phase: Phase) -> None:
+        """Trains from the state's step to the end of the last epoch.
+
+        Args:
+          programs: of the run.
+          state: replicated; it is donated.
+          phase: that the state's slots are of.
+        """
         step = int(state.step)
         with (
             MetricWriter(self.workdir, step) as self.writer,
@@ -207,7 +205,10 @@ class Trainer:
             _Trace(self.config.train.profile_steps, self.workdir) as self.trace,
         ):
             while step < self.num_steps:
-                state = self._epoch(run_steps, state, step)
+                new_phase = programs.groups.phase(step // self.steps_per_epoch)
+                if new_phase.awake != phase.awake:
+                    state, phase = programs.wake(state, new_phase), new_phase
+                state = self._epoch(programs.run_steps(phase), state, step)
                 step = int(state.step)
                 self._validate_and_save(state, step)
 
