@@ -48,6 +48,8 @@ def test_every_command_runs_in_order(folder):
         assert arguments[0] == "python"
         if "deepfer_jax.main" in arguments:
             arguments.append("--config.train.num_epochs=3")
+        if "scripts/benchmark.py" in arguments:
+            arguments += ["--seconds", "0.01", "--rounds", "1"]
         if "configs/finetune_tiny.py" in arguments:
             arguments.append("--config.train.batch_size=16")
         result = subprocess.run(
