@@ -72,3 +72,12 @@ def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+def test_reproducing_calls_what_there_is():
+    command = ["make", "--dry-run", "reproduce", "MODEL=tiny"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    named = re.findall(r"(?:scripts|configs|results)/\S+", text)
+    assert len(named) >= 5
+    for path in named:
+        assert (ROOT / path).exists(), path
