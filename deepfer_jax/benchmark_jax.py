@@ -30,7 +30,7 @@ from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.random_faces import RandomFaces
 from deepfer_jax.errors import UserError
 from deepfer_jax.inference import ModelError, Predictor
-from deepfer_jax.network import create_network, load_model
+from deepfer_jax.network import create_network, load_network
 from deepfer_jax.state import create_state
 from deepfer_jax.steps import make_predict, make_run_steps, make_train_step
 
@@ -227,13 +227,13 @@ class Inference(NamedTuple):
       facts: what a report says of it.
       image_shape: (height, width, channels) of a face.
       predict: uint8 [N, *image_shape] -> float32 [N, classes].
-      load: returns (network, variables, config.model), to build it again.
+      load: returns (network, variables, config.model, temperature).
     """
 
     facts: dict[str, Any]
     image_shape: tuple[int, ...]
     predict: Callable[[np.ndarray], np.ndarray]
-    load: Callable[[], tuple[nn.Module, Any, ConfigDict]]
+    load: Callable[[], tuple[nn.Module, Any, ConfigDict, float]]
 
 
 def create_inference(model: ConfigDict, image_size: int) -> Inference:
@@ -254,7 +254,7 @@ def create_inference(model: ConfigDict, image_size: int) -> Inference:
         },
         shape,
         lambda faces: np.asarray(call(variables, faces)),
-        lambda: (network, variables, model),
+        lambda: (network, variables, model, 1.0),
     )
 
 
@@ -272,8 +272,9 @@ def open_inference(folder: str | os.PathLike) -> Inference:
     shape = tuple(predictor.metadata["input"]["shape"])
 
     def load():
-        network = create_network(model, predictor.classes)
-        return network, load_model(folder)[0], model
+        found = load_network(folder)
+        module = create_network(model, found.classes)
+        return module, found.variables, model, found.temperature
 
     facts = {
         "model": model.name,

@@ -4,7 +4,7 @@
     task.warm_up()
     num_faces = task()
 
-    predict = create_predict(network, variables, model, (48, 48, 1))
+    predict = create_predict(network, variables, model, 1.0, (48, 48, 1))
     probabilities = predict(faces)
 
 The same on both sides: batch, first weights, arithmetic (bfloat16 by torch.autocast;
@@ -108,6 +108,7 @@ def create_predict(
     network: nn.Module,
     variables: Any,
     model: ConfigDict,
+    temperature: float,
     image_shape: tuple[int, int, int],
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns `predict(uint8 [N, *image_shape]) -> probabilities float32 [N, classes]`.
@@ -116,6 +117,7 @@ def create_predict(
       network: a module of deepfer_jax.models.
       variables: of it.
       model: `config.model`: its normalisation and dtype.
+      temperature: by which logits are divided.
       image_shape: (height, width, channels) of a face.
     """
     torch = _torch()
@@ -125,7 +127,7 @@ def create_predict(
     @torch.inference_mode()
     def predict(faces):
         logits = forward(torch.from_numpy(faces).to(_device()))
-        return logits.softmax(-1).cpu().numpy()
+        return (logits / temperature).softmax(-1).cpu().numpy()
 
     return predict
 

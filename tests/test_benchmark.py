@@ -241,9 +241,13 @@ def test_predictions_equal_those_of_pytorch(torch, exported):
     faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1)).astype(np.uint8)
     expected = subject.predict(faces)
     assert np.ptp(expected, axis=0).max() > 1e-3
-    predict = benchmark_torch.create_predict(*subject.load(), (48, 48, 1), "float32")
+    predict = benchmark_torch.create_predict(*subject.load(), (48, 48, 1))
     np.testing.assert_allclose(predict(faces), expected, atol=1e-5)
-    low = benchmark_torch.create_predict(*subject.load(), (48, 48, 1), "bfloat16")
+    network, variables, model, temperature = subject.load()
+    model.dtype = "bfloat16"
+    low = benchmark_torch.create_predict(
+        network, variables, model, temperature, (48, 48, 1)
+    )
     assert 1e-6 < np.abs(low(faces) - expected).max() < 0.02
 
 

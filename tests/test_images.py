@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax.data.images import ImageError, read_image
+from deepfer_jax.data.images import ImageError, is_image_name, read_image
 
 RAMP = np.arange(0, 256, 8, dtype=np.uint8)[None].repeat(20, 0)  # [20, 32]
 COLORS = np.stack([RAMP, RAMP[:, ::-1], RAMP // 2], axis=-1)
@@ -28,10 +28,16 @@ def test_gray_stored_as_rgb_is_gray(tmp_path):
     np.testing.assert_array_equal(read_image(save(tmp_path, image)), RAMP)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
 def test_16_bits_are_scaled_to_8(tmp_path, suffix):
     image = Image.fromarray(RAMP.astype(np.uint16) * 257)
     np.testing.assert_array_equal(read_image(save(tmp_path, image, suffix)), RAMP)
+
+
+def test_16_bits_are_rounded(tmp_path):
+    wide = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    found = read_image(save(tmp_path, Image.fromarray(wide)))
+    np.testing.assert_array_equal(found, [[0, 0, 1, 1, 128, 255]])
 
 
 def test_one_bit(tmp_path):
@@ -65,11 +71,61 @@ def test_cmyk(tmp_path):
     assert np.abs(found.astype(int) - COLORS).mean() < 6
 
 
-def test_upright_by_exif(tmp_path):
+def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
+    image = Image.fromarray(np.array([[[0, 128], [200, 128]]], np.uint8))
+    found = read_image(save(tmp_path, image)).astype(int)
+    assert np.abs(found - [[127, 227]]).max() <= 1
+
+
+def test_the_transparent_colour_of_a_palette_is_white(tmp_path):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    found = read_image(save(tmp_path, image, transparency=0))
+    np.testing.assert_array_equal(found, [[[255, 255, 255], [0, 255, 0]]])
+
+
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_upright_by_exif(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise
+    exif[0x0112] = orientation
     found = read_image(save(tmp_path, Image.fromarray(COLORS), exif=exif))
-    np.testing.assert_array_equal(found, np.rot90(COLORS, -1))
+    np.testing.assert_array_equal(found, UPRIGHT[orientation](COLORS))
+
+
+def test_a_phones_photo_with_a_preview_is_its_first_picture(tmp_path):
+    first, second = (Image.new("RGB", (16, 16), c) for c in ("red", "blue"))
+    options = {"format": "MPO", "save_all": True, "append_images": [second]}
+    path = save(tmp_path, first, ".jpg", **options)
+    assert Image.open(path).n_frames == 2
+    assert np.abs(read_image(path).astype(int) - (255, 0, 0)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.JPG", True),
+        ("a.b.jfif", True),
+        ("._a.jpg", False),
+        (".DS_Store", False),
+        ("Thumbs.db", False),
+        ("labels.csv", False),
+        ("png", False),
+    ],
+)
+def test_names_of_images(tmp_path, name, expected):
+    assert is_image_name(tmp_path / name) == expected
 
 
 def test_refused_by_name(tmp_path):
@@ -78,15 +134,27 @@ def test_refused_by_name(tmp_path):
     cases = {
         "animated.gif": "an animation of 3 frames",
         "animated.webp": "an animation of 3 frames",
+        "animated.png": "an animation of 3 frames",
+        "pages.tif": "an animation of 3 frames",
         "float.tif": "floating-point",
+        "int.tif": "32-bit",
         "cut.jpg": "not a whole image",
+        "flipped.png": "not a whole image",
+        "zero.pgm": "not a whole image",
+        "page.eps": "not a whole image",
         "text.png": "not a whole image",
         "empty.png": "not a whole image",
         "missing.png": "not a whole image",
     }
-    for name in ("animated.gif", "animated.webp"):
+    for name in ("animated.gif", "animated.webp", "animated.png", "pages.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     Image.fromarray(RAMP.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(RAMP.astype(np.int32)).save(tmp_path / "int.tif")
+    flipped = bytearray(save(tmp_path, Image.fromarray(COLORS)).read_bytes())
+    flipped[len(flipped) // 2] ^= 255
+    (tmp_path / "flipped.png").write_bytes(flipped)
+    (tmp_path / "zero.pgm").write_bytes(b"P5 0 0 255 ")
+    Image.fromarray(COLORS).save(tmp_path / "page.eps")
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
@@ -101,3 +169,12 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     path = save(tmp_path, Image.fromarray(RAMP))
     with pytest.raises(ImageError, match="decompression bomb"):
         read_image(path)
+
+
+def test_reading_needs_no_training_libraries(run_python):
+    run_python(
+        "-c",
+        "import sys, deepfer_jax.data.images, scripts.predict\n"
+        "needless = {'tensorflow', 'tensorflow_datasets', 'flax', 'clu', 'optax'}\n"
+        "assert not needless & set(sys.modules), needless & set(sys.modules)",
+    )

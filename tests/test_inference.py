@@ -50,6 +50,32 @@ def test_resizing_equals_pillow(side):
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(100, 100), (30, 30), (48, 48)])
+def test_colours_are_resized_as_pillow_does(shape):
+    small = Image.fromarray(noise(9, 9, 3))
+    face = np.asarray(small.resize(shape, Image.Resampling.BICUBIC))
+    expected = Image.fromarray(face).resize((48, 48), Image.Resampling.BILINEAR)
+    difference = fit_face(face, (48, 48, 3)) - np.asarray(expected, int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_channels_are_padded_and_resized_each_as_if_it_were_gray():
+    face = noise(70, 41, 3)
+    fitted = fit_face(face, (48, 48, 3))
+    for c in range(3):
+        alone = fit_face(face[:, :, c], (48, 48, 1))[:, :, 0]
+        np.testing.assert_array_equal(fitted[:, :, c], alone)
+
+
+def test_a_gray_face_gets_three_equal_channels():
+    face = noise(20, 30)
+    gray = fit_face(face, (48, 48, 1))
+    for one in (face, face[:, :, None]):
+        fitted = fit_face(one, (48, 48, 3))
+        assert fitted.shape == (48, 48, 3)
+        np.testing.assert_array_equal(fitted, gray.repeat(3, axis=2))
+
+
 def test_luma_equals_pillow_and_is_not_of_bgr():
     rgb = noise(48, 48, 3)
     expected = np.asarray(Image.fromarray(rgb).convert("L"), int)

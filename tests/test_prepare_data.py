@@ -125,6 +125,15 @@ def test_counts_are_aligned():
     assert line == "train 0 1,000 2,000 3,000 4,000 5,000 6,000 21,000"
 
 
+def test_long_names_of_classes_are_set_apart():
+    header, row = format_counts(
+        {"test": np.array([3, 4])}, ["happy", "very long name"]
+    ).splitlines()
+    assert header.split() == ["happy", "very", "long", "name", "all"]
+    assert header.index("name") + len("name") == row.index("4") + 1
+    assert len(header) == len(row)
+
+
 def test_duplicates_within_across_and_in_conflict(tmp_path, capsys):
     rows = random_rows("Training", 14) + random_rows("PublicTest", 7)
     twice = dict(rows[1])  # within train, same label
@@ -144,7 +153,7 @@ def test_duplicates_within_across_and_in_conflict(tmp_path, capsys):
 
 def test_no_duplicates():
     split = {
-        "image": np.arange(3, dtype=np.uint8)[:, None, None, None],
+        "digest": [b"a", b"b", b"c"],
         "label": np.zeros(3, np.int32),
     }
     assert describe_duplicates({"train": split}).startswith(

@@ -59,12 +59,12 @@ def audit(builder: tfds.core.DatasetBuilder) -> Audit:
     names = builder.info.features["label"].names
     ids, splits, labels, digests, reduced = [], [], [], [], []
     for split in datasets.ordered_splits(builder):
-        arrays = datasets.load_split(builder, split)
-        ids += arrays["id"]
-        splits += [split] * len(arrays["id"])
-        labels += [names[label] for label in arrays["label"]]
-        digests += [digest(image) for image in arrays["image"]]
-        reduced.append(_reduce(arrays["image"]))
+        for batch in datasets.iterate_batches(builder, split):
+            ids += [name.decode() for name in batch["id"]]
+            splits += [split] * len(batch["id"])
+            labels += [names[label] for label in batch["label"]]
+            digests += map(digest, batch["image"])
+            reduced.append(_reduce(np.asarray(batch["image"])))
     _, exact = np.unique(digests, return_inverse=True)
     pairs = _close_pairs(np.concatenate(reduced))
     first = np.unique(exact, return_index=True)[1]

@@ -13,6 +13,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -75,19 +76,34 @@ def create_builder(
     cls = BUILDERS[key]
     config = builder_config or None
     if cls is ImageFolder:
-        if not builder_config:
-            raise UserError("data set image_folder: expected image_folder/NAME")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", builder_config):
+            raise UserError(
+                "data set: expected image_folder/NAME with a name of letters, digits, "
+                f"_ and -, found {name!r}"
+            )
         config = folder_config or ImageFolderConfig(name=builder_config)
     elif builder_config and builder_config not in cls.builder_configs:
         raise UserError(
             f"data set {key}: expected one of {sorted(cls.builder_configs)} after the "
             f"'/', found {builder_config!r}"
         )
-    return cls(
-        config=config,
-        data_dir=os.path.abspath(os.path.expanduser(data_dir)),
-        file_format=file_format,
-    )
+    with _no_absl_warnings():  # of a configuration that is not in a list
+        return cls(
+            config=config,
+            data_dir=os.path.abspath(os.path.expanduser(data_dir)),
+            file_format=file_format,
+        )
+
+
+@contextlib.contextmanager
+def _no_absl_warnings():
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def load_builder(name: str, data_dir: str | os.PathLike) -> tfds.core.DatasetBuilder:
@@ -151,11 +167,31 @@ def ordered_splits(builder: tfds.core.DatasetBuilder) -> list[str]:
     return sorted(builder.info.splits, key=_SPLIT_ORDER.index)
 
 
+def iterate_batches(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> Iterator[dict[str, Any]]:
+    """Yields what `load_split` returns in parts, without holding the whole split.
+
+    Raises:
+      UserError: as for `load_split`; that faces are missing shows at the end.
+    """
+    check_split(builder, split)
+    expected, found = builder.info.splits[split].num_examples, 0
+    for batch in _read_batches(builder, split):
+        found += len(batch["id"])
+        yield batch
+    if found != expected:
+        raise UserError(
+            f"{builder.data_path}, split {split}: expected {expected} faces, found "
+            f"{found}: remove that folder and prepare it again"
+        )
+
+
 def iterate_images(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> Iterator[np.ndarray]:
     """Yields uint8 [H, W, C] in stored order, without holding the whole split."""
-    for batch in _read_batches(builder, split):
+    for batch in iterate_batches(builder, split):
         yield from batch["image"]
 
 
@@ -179,16 +215,11 @@ def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
     if "target" in features:
         arrays["target"] = np.empty((num, *features["target"].shape), np.float32)
     ids = []
-    for batch in _read_batches(builder, split):
+    for batch in iterate_batches(builder, split):
         part = slice(len(ids), len(ids) + len(batch["id"]))
         for name, array in arrays.items():
             array[part] = batch[name]
         ids += [name.decode() for name in batch["id"]]
-    if len(ids) != num:
-        raise UserError(
-            f"{builder.data_path}, split {split}: expected {num} faces, found "
-            f"{len(ids)}: remove that folder and prepare it again"
-        )
     return arrays | {"id": ids}
 
 

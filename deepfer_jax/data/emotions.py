@@ -42,6 +42,11 @@ def emotion_of(name: str) -> str | None:
     Case does not matter, nor does a number in front: `anger`, `Angry` and `0_angry` are
     `angry`.
     """
-    name = re.sub(r"^\d+[\s_.-]+", "", name.strip().lower())
+    name = plain_name(name)
     name = _SYNONYMS.get(name, name)
     return name if name in EMOTIONS else None
+
+
+def plain_name(name: str) -> str:
+    """In lower case, without a number in front: `7_Contempt` is `contempt`."""
+    return re.sub(r"^\d+[\s_.-]+(?=\D)", "", name.strip().lower())

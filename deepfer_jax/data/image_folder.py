@@ -11,18 +11,21 @@ stratified share of the training images, drawn by a seed, becomes it. Class fold
 mapped to our names by `emotions.emotion_of`. Images of any size and kind become
 `size` x `size` pixels by the rules of inference.fit_face: an image that is not square
 is filled with its edges, so crop faces first.
+
+The train split is stored in an order drawn from the seed, so that a shuffle buffer
+smaller than the data sees all classes at any time; the others are sorted by path.
 """
 
 import collections
 import dataclasses
 import pathlib
-import re
+import zlib
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from deepfer_jax.data.emotions import EMOTIONS, emotion_of
+from deepfer_jax.data.emotions import EMOTIONS, emotion_of, plain_name
 from deepfer_jax.data.features import encode_png, face_features
 from deepfer_jax.data.images import ImageError, is_image_name, read_image
 from deepfer_jax.errors import UserError
@@ -52,7 +55,7 @@ class ImageFolderConfig(tfds.core.BuilderConfig):
       unknown_classes: "error"; "skip" leaves their images out; "keep" makes the classes
         exactly those found, ours first.
       validation_fraction: of each class, where there is no validation folder.
-      seed: of that choice.
+      seed: of that choice, and of the order of train.
       classes: names of labels, in order.
     """
 
@@ -64,26 +67,29 @@ class ImageFolderConfig(tfds.core.BuilderConfig):
     seed: int = 0
     classes: tuple[str, ...] = EMOTIONS
 
+    def options(self) -> dict[str, Any]:
+        """What a user chooses, but for the name: stored with the data."""
+        general = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+        names = {field.name for field in dataclasses.fields(self)} - general
+        return {name: getattr(self, name) for name in sorted(names - {"classes"})}
+
 
 def folder_config(name: str, folder: pathlib.Path, **options: Any) -> ImageFolderConfig:
     """Returns the configuration of a folder, with the classes that it has.
 
     Args:
-      name: of the data set: letters, digits, _ and -.
+      name: of the data set, which is image_folder/name.
       folder: of the images.
       **options: fields of ImageFolderConfig.
 
     Raises:
       UserError: an option that cannot be, or whatever is wrong with the folder.
     """
-    if not re.fullmatch(r"[\w-]+", name):
-        raise UserError(
-            "data set: expected image_folder/NAME, of letters, digits, _ and -, found "
-            f"image_folder/{name}"
-        )
     config = ImageFolderConfig(name=name, **options)
     if not 16 <= config.size <= 1024:
         raise UserError(f"--size: expected 16 to 1024 pixels, found {config.size}")
+    if config.seed < 0:
+        raise UserError(f"--seed: expected 0 or more, found {config.seed}")
     if not 0 <= config.validation_fraction < 1:
         raise UserError(
             "--validation_fraction: expected 0 <= fraction < 1, found "
@@ -117,6 +123,7 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(config.options()),
         )
 
     def _split_generators(self, dl_manager):
@@ -143,8 +150,8 @@ class ImageFolderSource:
     Attributes:
       folder: of the images.
       classes: names of labels, in order.
-      splits: (path, class) of every image, by split, sorted by path.
-      notes: lines that say what was left out.
+      splits: (path, class) of every image, by split, in the order they are stored in.
+      notes: lines that say what was left out, and where validation comes from.
 
     Raises:
       UserError: names the folder that is wrong.
@@ -153,38 +160,46 @@ class ImageFolderSource:
     def __init__(self, folder: pathlib.Path, config: ImageFolderConfig):
         self.folder, self._config = folder, config
         self._skipped: collections.Counter[str] = collections.Counter()
+        self._class_folders: set[str] = set()
         self.splits = {
             split: self._find_images(path)
             for split, path in sorted(_split_folders(folder).items())
         }
-        if "train" in self.splits and "validation" not in self.splits:
-            self._split_train()
+        unused = config.class_names.keys() - self._class_folders
+        if unused:
+            raise UserError(
+                f"--class_names: {folder} has no class folder "
+                f"{', '.join(sorted(unused))}"
+            )
         found = {name for images in self.splits.values() for _, name in images}
         self.classes = EMOTIONS
         if config.unknown_classes == "keep":
             ours = [name for name in EMOTIONS if name in found]
-            self.classes = (*ours, *sorted(found - set(EMOTIONS)))
+            self.classes = (*ours, *sorted(found.difference(EMOTIONS)))
         self.notes = [f"left out: {n:,} {what}" for what, n in self._skipped.items()]
+        if "train" in self.splits:
+            if "validation" not in self.splits and config.validation_fraction > 0:
+                self._split_train()
+            train = self.splits["train"]
+            order = _rng(config.seed, "order of train").permutation(len(train))
+            self.splits["train"] = [train[i] for i in order]
 
     def _find_images(self, folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
         images = []
+        for path in folder.iterdir():
+            if path.is_file() and is_image_name(path):
+                raise UserError(f"{path}: expected images in folders of classes only")
         for class_folder in _visible_folders(folder):
-            files = sorted(
-                path
-                for path in class_folder.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
-            )
-            name = self._class_of(class_folder)
-            if name is None:
-                self._skipped[f"images of the unknown class {class_folder.name}"] += (
-                    len(files)
-                )
-                continue
+            self._class_folders.add(class_folder.name)
+            name, files = self._class_of(class_folder), _visible_files(class_folder)
             faces = [path for path in files if is_image_name(path)]
             if len(faces) < len(files):
-                self._skipped["files that are not called like images"] += len(
-                    files
-                ) - len(faces)
+                what = "files that are not called like images"
+                self._skipped[what] += len(files) - len(faces)
+            if name is None:
+                what = f"images of the unknown class {class_folder.name}"
+                self._skipped[what] += len(faces)
+                continue
             images += [(path, name) for path in faces]
         if not images:
             raise UserError(f"{folder} holds no image in a folder of a class")
@@ -195,7 +210,7 @@ class ImageFolderSource:
         config = self._config
         if folder.name in config.class_names:
             name = config.class_names[folder.name]
-            name = emotion_of(name) or name
+            name = emotion_of(name) or plain_name(name)
         elif folder.name.isdigit():
             raise UserError(
                 f"{folder}: a number says nothing of the emotion, and data sets number "
@@ -204,7 +219,7 @@ class ImageFolderSource:
         else:
             name = emotion_of(folder.name)
             if name is None and config.unknown_classes == "keep":
-                name = folder.name.lower()
+                name = plain_name(folder.name)
         if name in EMOTIONS or (name and config.unknown_classes == "keep"):
             return name
         if config.unknown_classes == "skip":
@@ -215,23 +230,50 @@ class ImageFolderSource:
         )
 
     def _split_train(self) -> None:
-        """Takes a stratified share of the training images for validation."""
+        """Takes a stratified share of the training images for validation.
+
+        Of n images of a class round(fraction * n), but 1 to n - 1 of two or more.
+        """
+        fraction, seed = self._config.validation_fraction, self._config.seed
         by_class = collections.defaultdict(list)
         for image in self.splits["train"]:
             by_class[image[1]].append(image)
         chosen = set()
-        for number, name in enumerate(sorted(by_class)):
-            images, fraction = by_class[name], self._config.validation_fraction
-            num = round(fraction * len(images))
-            if fraction and len(images) > 1:
-                num = max(num, 1)
-            rng = np.random.default_rng([self._config.seed, number])
-            order = rng.permutation(len(images))
+        for name, images in by_class.items():
+            num = min(max(round(fraction * len(images)), 1), len(images) - 1)
+            order = _rng(seed, name).permutation(len(images))
             chosen |= {images[i] for i in order[:num]}
-        if chosen:
-            train = self.splits["train"]
-            self.splits["train"] = [image for image in train if image not in chosen]
-            self.splits["validation"] = [image for image in train if image in chosen]
+        if not chosen:
+            self.notes.append("no validation split: no class has two images of train")
+            return
+        train = self.splits["train"]
+        self.splits["train"] = [image for image in train if image not in chosen]
+        self.splits["validation"] = [image for image in train if image in chosen]
+        self.notes.append(
+            f"validation: {len(chosen):,} images of train, {fraction:g} of each class, "
+            f"seed {seed}"
+        )
+
+
+def _rng(seed: int, purpose: str) -> np.random.Generator:
+    """A source of chance of its own for each class, whichever others there are."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
+
+
+def _visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All below the folder of a class, sorted.
+
+    Raises:
+      UserError: a folder in it is called like a split or an emotion.
+    """
+    paths = [path for path in folder.rglob("*") if not path.name.startswith(".")]
+    for path in filter(pathlib.Path.is_dir, paths):
+        if path.name.lower() in (*_SPLITS, *EMOTIONS):
+            raise UserError(
+                f"{path}: expected images of the class {folder.name}; give the folder "
+                "that holds the splits, or the classes, as --manual_dir"
+            )
+    return sorted(filter(pathlib.Path.is_file, paths))
 
 
 def _visible_folders(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -4,9 +4,10 @@
     face = fit_face(image, (48, 48, 1))          # inference.py: to a network's input
 
 Upright by the EXIF rotation; palettes, CMYK and one-bit images are converted;
-transparent pixels are laid over white; 16-bit gray is scaled to 8 bits. Refused:
-animations (which frame would be the face?), floating-point images (which value would be
-white?), damaged and cut-off files. Needs Pillow and numpy alone.
+transparent pixels are laid over white; 16-bit gray is scaled to 8 bits. Of a phone's
+photo with a preview or a second view behind it (MPO) the first is read. Refused:
+animations (which frame would be the face?), floating-point and 32-bit images (which
+value would be white?), damaged and cut-off files. Needs Pillow and numpy alone.
 """
 
 import os
@@ -16,8 +17,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 SUFFIXES = {
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm",
+    ".tif", ".tiff", ".webp",
 }  # fmt: skip
+# Pillow opens more, some by starting other programs (EPS).
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class ImageError(ValueError):
@@ -25,8 +29,8 @@ class ImageError(ValueError):
 
 
 def is_image_name(path: pathlib.Path) -> bool:
-    """Whether a file is called like an image."""
-    return path.suffix.lower() in SUFFIXES
+    """Whether a file is called like an image; a Mac's ._face.jpg is none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -37,11 +41,13 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         point.
     """
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
+        with Image.open(path, formats=_FORMATS) as image:
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ImageError(f"{path}: an animation of {image.n_frames} frames")
-            if image.mode == "F":
-                raise ImageError(f"{path}: floating-point pixels, of no known range")
+            # A PGM file of 16 bits is opened as 32.
+            if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+                kind = "floating-point" if image.mode == "F" else "32-bit"
+                raise ImageError(f"{path}: {kind} pixels, of no known range")
             return _to_uint8(ImageOps.exif_transpose(image))
     except ImageError:
         raise

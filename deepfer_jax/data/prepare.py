@@ -62,6 +62,7 @@ def prepare(
                 f"{builder.data_path} is prepared as {found}: give another --data_dir "
                 f"for {file_format}"
             )
+        _check_same_options(builder, options)
         print(f"{dataset} is prepared already: {builder.data_path}")
     else:
         _check_file_format(file_format)
@@ -72,8 +73,7 @@ def prepare(
         builder = datasets.create_builder(dataset, data_dir, file_format, config)
         _download_and_prepare(builder, folder)
     splits = {
-        name: datasets.load_split(builder, name)
-        for name in datasets.ordered_splits(builder)
+        name: _read_split(builder, name) for name in datasets.ordered_splits(builder)
     }
     classes = builder.info.features["label"].names
     counts = {
@@ -98,6 +98,29 @@ def _check_file_format(file_format: str) -> None:
             "array_record needs the package array_record, which is not installed: use "
             "--file_format tfrecord"
         )
+
+
+def _check_same_options(builder, options: dict[str, Any]) -> None:
+    """Those given now, against those that the data was prepared with."""
+    differ = [
+        f"--{name} {builder.info.metadata[name]} and not {value}"
+        for name, value in options.items()
+        if builder.info.metadata[name] != value
+    ]
+    if differ:
+        raise UserError(
+            f"{builder.data_path} is prepared already, with {', '.join(differ)}: "
+            "choose another name, or remove that folder"
+        )
+
+
+def _read_split(builder, split: str) -> dict[str, Any]:
+    """{label: int [N], digest: N of them}: the images may be larger than memory."""
+    labels, digests = [], []
+    for batch in datasets.iterate_batches(builder, split):
+        labels.append(batch["label"])
+        digests += map(digest, batch["image"])
+    return {"label": np.concatenate(labels), "digest": digests}
 
 
 def _manual_folder(builder, manual_dir: str | None) -> pathlib.Path | None:
@@ -153,12 +176,14 @@ def _remove_empty_folders(builder) -> None:
 
 def format_counts(counts: dict[str, np.ndarray], classes: Sequence[str]) -> str:
     """A table: a row a split, a column a class."""
-    lines = [f"{'':<14}" + "".join(f"{name:>10}" for name in (*classes, "all"))]
-    lines += [
-        f"{split:<14}" + "".join(f"{n:>10,}" for n in (*row, row.sum()))
-        for split, row in counts.items()
+    rows = [("", *classes, "all")]
+    rows += [
+        (split, *(f"{n:,}" for n in (*row, row.sum()))) for split, row in counts.items()
     ]
-    return "\n".join(lines)
+    widths = [max(10, len(name) + 2) for name in rows[0][1:]]
+    return "\n".join(
+        f"{row[0]:<14}" + "".join(map(str.rjust, row[1:], widths)) for row in rows
+    )
 
 
 def compare_with_official(counts: dict[str, np.ndarray]) -> str:
@@ -185,8 +210,12 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
 
 
 def describe_duplicates(splits: dict[str, dict[str, Any]]) -> str:
-    """Counts faces whose pixels are the same, within and across splits."""
-    digests = [digest(image) for split in splits.values() for image in split["image"]]
+    """Counts faces whose pixels are the same, within and across splits.
+
+    Args:
+      splits: name -> {label: int [N], digest: of each face's pixels}.
+    """
+    digests = [digest for split in splits.values() for digest in split["digest"]]
     _, groups = np.unique(digests, return_inverse=True)
     names = [name for name, split in splits.items() for _ in split["label"]]
     labels = np.concatenate([split["label"] for split in splits.values()]).tolist()
