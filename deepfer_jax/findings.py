@@ -64,6 +64,8 @@ class Findings(NamedTuple):
     def command(self, *more: str) -> str:
         """The command that makes the chosen evaluation, or more on its split."""
         dataset = self.result["dataset"].rpartition("/")[0]
+        if self.result["tta"] != "none":
+            more = ("--tta", self.result["tta"], *more)
         return _command(self.folder, dataset, self.result["split"], *more)
 
 

@@ -13,6 +13,7 @@ import base64
 import html
 import io
 import os
+import shlex
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,8 @@ def _reliability(findings: Findings) -> str:
     errors = [f"{calibration_error(b):.2%} {name}" for name, b in bins.items()]
     text = f"Expected calibration error {', '.join(errors)}."
     if found is None:
-        command = f"python scripts/export.py --workdir {findings.folder} --out MODEL"
+        folder = shlex.quote(str(findings.folder))
+        command = f"python scripts/export.py --workdir {folder} --out MODEL"
         text += f" No temperature was fitted: {_code(command)}."
     elif len(bins) == 2:
         faces = f"{found['n']:,} faces of {html.escape(found['split'])}"

@@ -239,7 +239,8 @@ def test_without_probabilities_the_numbers_are_still_shown(folder):
     check(page)
     command = f"--workdir {folder} --dataset synthetic_faces/small --split test"
     assert page.count(f"evaluate.py {command}</code>") == 2  # coverage, mistakes
-    assert "Calibration" in page
+    rewrite(folder / "eval" / "synthetic_faces_test_none.json", tta="flip")
+    assert f"evaluate.py {command} --tta flip</code>" in create_report(folder)
 
 
 def test_no_mistake_is_no_picture(folder):
@@ -327,6 +328,7 @@ def test_what_is_missing_or_damaged_is_said(tmp_path, folder, small_data_dir):
 
 
 def test_the_script_writes_the_page(folder, run_python):
-    out = run_python("scripts/report.py", "--workdir", folder, "--no-faces").stdout
-    assert "report.html" in out
-    check((folder / "report.html").read_text())
+    out = folder / "new" / "page.html"
+    args = ("--workdir", folder, "--no-faces", "--out", out)
+    assert str(out) in run_python("scripts/report.py", *args).stdout
+    check(out.read_text(encoding="utf-8"))
