@@ -80,7 +80,7 @@ def read_findings(folder: str | os.PathLike, evaluation: str | None = None) -> F
     Args:
       folder: a training run or an exported model, evaluated.
       evaluation: the name of a file in its eval/, without suffix; by default the newest
-        of a single view.
+        of a single view of all faces.
 
     Raises:
       UserError: there is no evaluation, none of that name, or a damaged file.
@@ -89,8 +89,8 @@ def read_findings(folder: str | os.PathLike, evaluation: str | None = None) -> F
     paths = sorted((folder / "eval").glob("*.json"))
     documents = {path.stem: _read(path) for path in paths}
     evaluations = {
-        # Evaluations older than temperatures were of the network as trained.
-        name: {"temperature": 1.0} | document
+        # Older evaluations were of the network as trained, on all faces.
+        name: {"temperature": 1.0, "left_out": 0} | document
         for name, document in documents.items()
         if "confusion_matrix" in document
     }
@@ -101,7 +101,11 @@ def read_findings(folder: str | os.PathLike, evaluation: str | None = None) -> F
         )
     newest = sorted(paths, key=lambda path: path.stat().st_mtime)
     names = [path.stem for path in newest if path.stem in evaluations]
-    singles = [name for name in names if evaluations[name]["tta"] == "none"]
+    singles = [
+        name
+        for name in names
+        if evaluations[name]["tta"] == "none" and not evaluations[name]["left_out"]
+    ]
     chosen = evaluation or (singles or names)[-1]
     if chosen not in evaluations:
         raise UserError(

@@ -112,7 +112,8 @@ def create_report(
 
 
 def _views(result: dict[str, Any]) -> str:
-    return _VIEWS.get(result["tta"], result["tta"])
+    views = _VIEWS.get(result["tta"], result["tta"])
+    return f"{views}, unseen faces" if result["left_out"] else views
 
 
 def _section(title: str, body: str, css_class: str = "") -> str:
