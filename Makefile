@@ -15,6 +15,7 @@ RUN := runs/quickstart
 QUICKSTART := models/quickstart
 MODEL ?= tiny
 AGAIN := runs/reproduce_$(MODEL)
+AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
@@ -37,11 +38,12 @@ endif
 
 reproduce: install
 ifdef FRESH
-	rm -rf $(AGAIN)
+	rm -rf $(AGAIN) $(AGAIN_MODEL)
 endif
 	$(BIN)/python -m deepfer_jax.main --config configs/fer2013_$(MODEL).py --workdir $(AGAIN)
-	$(BIN)/python scripts/evaluate.py --workdir $(AGAIN) --dataset fer2013 --split public_test
-	$(BIN)/python scripts/compare.py $(AGAIN)/eval/$(KIND) results/fer2013_$(MODEL)/$(KIND)
+	$(BIN)/python scripts/export.py --workdir $(AGAIN) --out $(AGAIN_MODEL)
+	$(BIN)/python scripts/evaluate.py --model $(AGAIN_MODEL) --dataset fer2013 --split public_test
+	$(BIN)/python scripts/compare.py $(AGAIN_MODEL)/eval/$(KIND) results/fer2013_$(MODEL)/$(KIND)
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -77,7 +77,12 @@ def create_eval_step(
     return parallel.pmap_eval(make_eval_step(predict, VIEWS[tta]))
 
 
-def open_split(builder: Any, split: str, classes: Sequence[str]) -> Resident:
+def open_split(
+    builder: Any,
+    split: str,
+    classes: Sequence[str],
+    leave_out: np.ndarray | None = None,
+) -> Resident:
     """Opens a split to evaluate a network of these classes on it.
 
     Labels are mapped by name, so that the data set may lack classes or have them in
@@ -86,7 +91,7 @@ def open_split(builder: Any, split: str, classes: Sequence[str]) -> Resident:
     Raises:
       UserError: faces of a class that the network does not know.
     """
-    pipeline = Resident(builder, split, batch_size=1, seed=0)
+    pipeline = Resident(builder, split, batch_size=1, seed=0, leave_out=leave_out)
     try:
         pipeline.relabel(classes)
     except ValueError as error:
@@ -128,6 +133,7 @@ def evaluate_split(
     tta: str,
     batch_size: int,
     folder: pathlib.Path,
+    leave_out: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Evaluates a trained network and writes what was found.
 
@@ -139,11 +145,13 @@ def evaluate_split(
       batch_size: faces a call.
       folder: `eval/<dataset>_<split>_<tta>.json` and `.npz` (probabilities, label, id)
         are written below it.
+      leave_out: bool [N], faces that are not counted because they, or near copies of
+        them, were trained on; the files are then called `..._<tta>_unseen`.
 
     Returns:
       `metrics.summarize`'s numbers, and what was evaluated.
     """
-    pipeline = open_split(builder, split, network.classes)
+    pipeline = open_split(builder, split, network.classes, leave_out)
     metrics, probabilities = evaluate(
         create_eval_step(network.model, network.classes, tta, network.temperature),
         parallel.replicate(network.variables),
@@ -154,10 +162,12 @@ def evaluate_split(
         "dataset": builder.info.full_name,
         "split": split,
         "tta": tta,
+        "left_out": 0 if leave_out is None else int(leave_out.sum()),
         "temperature": network.temperature,
         "classes": list(network.classes),
     } | summarize(metrics, network.classes)
-    path = result_path(folder, builder, split, tta)
+    kind = tta if leave_out is None else f"{tta}_unseen"
+    path = result_path(folder, builder, split, kind)
     path.write_text(json.dumps(result, indent=2) + "\n")
     np.savez_compressed(
         path.with_suffix(".npz"),
@@ -243,8 +253,9 @@ def result_path(folder: pathlib.Path, builder: Any, split: str, kind: str):
 def format_result(result: dict[str, Any]) -> str:
     """The table that the evaluation script prints."""
     low, high = result["accuracy_ci95"]
+    without = f" ({result['left_out']:,} left out)" if result["left_out"] else ""
     lines = [
-        f"{result['dataset']} {result['split']}, test-time augmentation "
+        f"{result['dataset']} {result['split']}{without}, test-time augmentation "
         f"{result['tta']}:",
         f"  accuracy           {result['accuracy']:7.2%}  of {result['n']:,} faces "
         f"(95 % interval {low:.2%} to {high:.2%})",

@@ -7,10 +7,10 @@ Each figure is drawn in placeholder colours that are then replaced by CSS variab
 stays text.
 """
 
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 # Placeholders, which no colour map produces, and the CSS variables they stand for.
 INK, MUTED, FACE = "#010203", "#040506", "#070809"
 SERIES = ("#0a0b0c", "#0d0e0f", "#101112")
+HEAT = "#131415"
+_WIDTH = 4.6  # Inches: on a phone, text of 11 points is then some 11 pixels high.
 _VARIABLES = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -27,12 +29,14 @@ _VARIABLES = {
     SERIES[0]: "var(--c0)",
     SERIES[1]: "var(--c1)",
     SERIES[2]: "var(--c2)",
+    HEAT: "var(--heat)",
 }
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deepfer_jax",
     "font.size": 11,
     "font.family": "sans-serif",
+    "text.parse_math": False,  # Classes are named by users: a $ is a $.
     "text.color": INK,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -50,7 +54,7 @@ _STYLE = {
 
 
 def draw(
-    name: str, size: tuple[float, float], plot: Callable[[Axes], None], title: str
+    name: str, size: tuple[float, float], plot: Callable[[Axes], None], label: str
 ) -> str:
     """Returns one figure as an <svg> element.
 
@@ -58,7 +62,7 @@ def draw(
       name: makes its ids its own among the figures of a page.
       size: width and height in inches of 72 pixels.
       plot: draws on the axes.
-      title: what the picture shows, for those who do not see it.
+      label: what the picture shows, with its numbers, for those who do not see it.
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
@@ -74,29 +78,34 @@ def draw(
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    label = html.escape(label)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def curves_figure(
-    name: str, title: str, label: str, lines: dict[str, tuple[list, list]]
-) -> str:
-    """Lines over the training steps: {name: (steps, values)}."""
+def curves_figure(name: str, label: str, lines: dict[str, tuple[list, list]]) -> str:
+    """Lines over the training steps: {series: (steps, values)}."""
+    lines = {series: line for series, line in lines.items() if line[0]}
 
     def plot(axes: Axes) -> None:
         for color, (series, (steps, values)) in zip(
             SERIES, lines.items(), strict=False
         ):
-            axes.plot(steps, values, color=color, label=series)
+            marker = "o" if len(steps) == 1 else None  # A line of one point is none.
+            axes.plot(steps, values, color=color, marker=marker, label=series)
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         if len(lines) > 1:
             axes.legend()
 
-    return draw(name, (5.2, 3.2), plot, title)
+    ends = [
+        f"{series} {values[0]:.3g} at step {steps[0]}, {values[-1]:.3g} at {steps[-1]}"
+        for series, (steps, values) in lines.items()
+    ]
+    return draw(name, (_WIDTH, 3.2), plot, f"{label} by step: {'; '.join(ends)}")
 
 
 def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    """Counts, shaded by the share of the true class."""
+    """Counts and shares of the true class, shaded by these."""
     counts = np.asarray(matrix, float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
@@ -107,7 +116,7 @@ def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) ->
             box = (column - 0.5, row - 0.5)
             axes.add_patch(
                 matplotlib.patches.Rectangle(
-                    box, 1, 1, facecolor=SERIES[0], alpha=0.08 + 0.62 * share, lw=0
+                    box, 1, 1, facecolor=HEAT, alpha=0.08 + 0.62 * share, lw=0
                 )
             )
             text = f"{counts[row, column]:,.0f}\n{share:.0%}"
@@ -120,74 +129,96 @@ def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) ->
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
 
-    return draw("confusion", (5.6, 5.2), plot, "Confusion matrix")
+    rows = []
+    for name, row in zip(classes, shares, strict=True):
+        parts = zip(row, classes, strict=True)
+        read = ", ".join(f"{share:.0%} as {other}" for share, other in parts if share)
+        rows.append(f"{name} {read}")
+    side = max(_WIDTH, 1.2 + 0.48 * len(classes))
+    label = f"True classes and how they were read: {'; '.join(rows)}"
+    return draw("confusion", (side, side), plot, label)
 
 
 def classes_figure(per_class: dict[str, dict[str, float]]) -> str:
     """Bars of precision, recall and F1 for each class."""
     places = np.arange(len(per_class))
+    series = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
     def plot(axes: Axes) -> None:
-        for i, name in enumerate(("precision", "recall", "f1")):
-            values = [row[name] for row in per_class.values()]
+        for i, (key, name) in enumerate(series.items()):
+            values = [row[key] for row in per_class.values()]
             axes.barh(
                 places + 0.27 * (i - 1), values, 0.25, color=SERIES[i], label=name
             )
         axes.set_yticks(places, per_class)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3)
+        axes.figure.legend(loc="outside upper center", ncols=3)
 
-    return draw("classes", (5.2, 4.4), plot, "Precision, recall and F1 by class")
+    size = (_WIDTH, 1 + 0.48 * len(per_class))
+    label = "Precision, recall and F1 by class; the table below holds the numbers"
+    return draw("classes", size, plot, label)
 
 
 def reliability_figure(series: dict[str, list[dict[str, float]]]) -> str:
     """Accuracy against confidence by bin: {name: calibration bins}."""
+    series = {name: [b for b in bins if b["n"]] for name, bins in series.items()}
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=MUTED, ls="--", lw=1)
         for i, (name, bins) in enumerate(series.items()):
-            kept = [b for b in bins if b["n"]]
-            confidence = [b["confidence"] for b in kept]
-            accuracy = [b["accuracy"] for b in kept]
-            sizes = [6 + 120 * b["n"] / sum(b["n"] for b in kept) for b in kept]
+            confidence = [b["confidence"] for b in bins]
+            accuracy = [b["accuracy"] for b in bins]
+            sizes = [6 + 120 * b["n"] / sum(b["n"] for b in bins) for b in bins]
             axes.plot(confidence, accuracy, color=SERIES[i], label=name)
             axes.scatter(confidence, accuracy, s=sizes, color=SERIES[i])
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
         axes.legend()
 
-    return draw("reliability", (5.2, 4.4), plot, "Accuracy against confidence")
+    points = [
+        f"{name} "
+        + ", ".join(f"{b['accuracy']:.0%} at {b['confidence']:.0%}" for b in bins)
+        for name, bins in series.items()
+    ]
+    label = f"Accuracy against confidence: {'; '.join(points)}"
+    return draw("reliability", (_WIDTH, 4.0), plot, label)
 
 
 def coverage_figure(
-    coverage: np.ndarray, accuracy: np.ndarray, calibration: dict[str, Any] | None
+    coverage: np.ndarray, accuracy: np.ndarray, mark: tuple[float, float] | None
 ) -> str:
     """Accuracy of the surest faces, with the point where `unsure` begins."""
 
     def plot(axes: Axes) -> None:
         axes.plot(coverage, accuracy, color=SERIES[0])
-        if calibration:
-            place = calibration["coverage"], calibration["target_accuracy"]
-            axes.scatter(*place, color=SERIES[1], zorder=3)
-            axes.annotate(
-                f"unsure below {calibration['threshold']:.2f}",
-                place, (6, 6), textcoords="offset points",
-            )  # fmt: skip
+        if mark:
+            axes.scatter(*mark, color=SERIES[1], zorder=3)
+            axes.annotate("unsure →", mark, (6, 6), textcoords="offset points")
+        # The first few faces alone would set the scale otherwise.
         low = min(accuracy[coverage > 0.02].min(), 0.9)
         axes.set(xlim=(0, 1), ylim=(low - 0.03, 1.005))
         axes.set(xlabel="faces kept", ylabel="accuracy of them")
 
-    return draw("coverage", (5.2, 3.6), plot, "Accuracy against coverage")
+    points = [
+        f"{accuracy[np.searchsorted(coverage, share)]:.0%} of the surest {share:.0%}"
+        for share in (0.25, 0.5, 0.75, 1.0)
+    ]
+    label = f"Accuracy against coverage: {', '.join(points)}"
+    return draw("coverage", (_WIDTH, 4.0), plot, label)
 
 
-def corruption_figure(name: str, clean: float, accuracies: Sequence[float]) -> str:
+def corruption_figure(
+    name: str, severities: Sequence[int], accuracies: Sequence[float]
+) -> str:
     """Accuracy under one corruption against its severity, 0 being none."""
-    values = [clean, *accuracies]
+    title = name.replace("_", " ")
 
     def plot(axes: Axes) -> None:
-        axes.plot(range(len(values)), values, color=SERIES[0], marker="o", ms=4)
-        axes.axhline(clean, color=MUTED, ls="--", lw=1)
-        axes.set_title(name.replace("_", " "), fontsize=11)
-        axes.set(ylim=(0, 1), xticks=range(len(values)))
+        axes.plot(severities, accuracies, color=SERIES[0], marker="o", ms=4)
+        axes.axhline(accuracies[0], color=MUTED, ls="--", lw=1)
+        axes.set_title(title, fontsize=11)
+        axes.set(ylim=(0, 1), xticks=severities, yticks=(0, 0.5, 1))
 
-    return draw(f"corruption-{name}", (2.6, 2.0), plot, f"Accuracy by severity: {name}")
+    values = ", ".join(f"{x:.0%}" for x in accuracies)
+    label = f"Accuracy under {title}, severity 0 to {severities[-1]}: {values}"
+    return draw(f"corruption-{name}", (2.3, 1.9), plot, label)

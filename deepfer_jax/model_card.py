@@ -15,7 +15,12 @@ from typing import Any
 from deepfer_jax.errors import UserError
 from deepfer_jax.metrics import wilson_interval
 
-_TTA = {"none": "one", "flip": "flip", "ten_crop": "ten crops"}
+_VIEWS = {
+    "none": "one",
+    "flip": "flip",
+    "ten_crop": "ten crops",
+    "none_unseen": "one, without faces of which Training holds a near-copy",
+}
 _AUGMENTATION = (
     "flip", "rotation", "scale", "shift", "shear", "brightness", "contrast", "gamma",
     "blur", "erasing", "mixup_alpha", "cutmix_alpha",
@@ -28,7 +33,8 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     Args:
       model: an exported folder, calibrated.
       results: holds config.json, and `<dataset>_<split>_<kind>.json` of one data set
-        and split for the kinds none (needed), flip, ten_crop and corruptions.
+        and split for the kinds none and corruptions, and flip, ten_crop and
+        none_unseen where they were measured.
 
     Raises:
       UserError: a file is missing, or the results are of another network.
@@ -44,7 +50,7 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     stem = singles[0].name.removesuffix("_none.json")
     views = {
         name: _read(path)
-        for name in _TTA
+        for name in _VIEWS
         if (path := results / f"{stem}_{name}.json").exists()
     }
     if metadata["calibration"] is None:
@@ -137,7 +143,8 @@ def _recipe(config: dict, metadata: dict) -> str:
 
 def _numbers(views: dict[str, dict]) -> str:
     rows = [
-        f"| {_TTA[name]} | {r['accuracy']:.2%} | {r['accuracy_ci95'][0]:.2%} to "
+        f"| {_VIEWS[name]} | {r['n']:,} | {r['accuracy']:.2%} | "
+        f"{r['accuracy_ci95'][0]:.2%} to "
         f"{r['accuracy_ci95'][1]:.2%} | {r['macro_f1']:.2%} | "
         f"{r['balanced_accuracy']:.2%} | {r['ece']:.2%} |"
         for name, r in views.items()
@@ -148,8 +155,8 @@ def _numbers(views: dict[str, dict]) -> str:
         f"{first['dataset']}, {first['split']}, {first['n']:,} faces. This split chose "
         "the epoch, the temperature and the threshold, so its numbers are a little "
         "better than those of new faces.\n\n"
-        "| views | accuracy | 95 % interval | macro-F1 | balanced accuracy | "
-        "calibration error |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+        "| views | faces | accuracy | 95 % interval | macro-F1 | balanced accuracy | "
+        "calibration error |\n|---|---|---|---|---|---|---|\n" + "\n".join(rows)
     )
 
 

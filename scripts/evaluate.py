@@ -9,6 +9,7 @@ import pathlib
 
 from deepfer_jax import errors
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import near_copies_of
 from deepfer_jax.evaluate import (
     VIEWS,
     evaluate_corruptions,
@@ -19,35 +20,41 @@ from deepfer_jax.evaluate import (
 from deepfer_jax.network import load_network
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="a training run: its best checkpoint")
     source.add_argument("--model", help="a folder of scripts/export.py")
-    parser.add_argument(
-        "--dataset", required=True, help="fer2013, synthetic_faces, ..."
-    )
-    parser.add_argument("--split", required=True, help="public_test, test, ...")
-    parser.add_argument("--data_dir", default="data", help="where it was prepared")
-    parser.add_argument("--tta", default="none", choices=VIEWS)
-    parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument(
-        "--corruptions",
-        action="store_true",
-        help="also on faces made dark, blurred, covered, ... (one view)",
-    )
-    args = parser.parse_args()
+    add = parser.add_argument
+    add("--dataset", required=True, help="fer2013, image_folder/mine, ...")
+    add("--split", required=True, help="public_test, test, ...")
+    add("--data_dir", default="data", help="where it was prepared")
+    add("--tta", default="none", choices=VIEWS, help="test-time augmentation")
+    add("--batch_size", type=int, default=256)
+    corruptions = "also on faces made dark, blurred, covered, ... (one view)"
+    add("--corruptions", action="store_true", help=corruptions)
+    unseen = "also without faces that are, exactly or nearly, in that split (train)"
+    add("--unseen", metavar="SPLIT", help=unseen)
+    return parser.parse_args()
 
+
+def main() -> None:
+    args = parse_arguments()
     folder = pathlib.Path(args.workdir or args.model)
     network = load_network(folder)
     builder = datasets.load_builder(args.dataset, args.data_dir)
     where = (builder, args.split)
-    result = evaluate_split(network, *where, args.tta, args.batch_size, folder)
-    print(format_result(result))
-    print(f"\nwritten to {result['path']}")
+    leave_outs = [None]
+    if args.unseen:
+        leave_outs.append(near_copies_of(builder, args.split, args.unseen))
+    for leave_out in leave_outs:
+        result = evaluate_split(
+            network, *where, args.tta, args.batch_size, folder, leave_out
+        )
+        print(f"{format_result(result)}\n\nwritten to {result['path']}\n")
     if args.corruptions:
         result = evaluate_corruptions(network, *where, args.batch_size, folder)
-        print(f"\n{format_corruptions(result)}\n\nwritten to {result['path']}")
+        print(f"{format_corruptions(result)}\n\nwritten to {result['path']}")
 
 
 if __name__ == "__main__":

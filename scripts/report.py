@@ -29,7 +29,8 @@ def main() -> None:
     data_dir = None if args.no_faces else args.data_dir
     page = create_report(args.workdir, args.evaluation, data_dir)
     out = pathlib.Path(args.out or pathlib.Path(args.workdir) / "report.html")
-    out.write_text(page)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
     print(f"{out}: {len(page) / 1e6:.1f} MB")
 
 

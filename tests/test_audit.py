@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deepfer_jax.data import datasets
-from deepfer_jax.data.audit import audit, copies_of_other_splits
+from deepfer_jax.data.audit import audit, copies_of_other_splits, near_copies_of
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.prepare import prepare
 from deepfer_jax.data.synthetic import draw_face
@@ -65,6 +65,13 @@ def test_groups_are_those_that_were_made(builder):
     assert members(found.exact, found.ids) == exact
     near = {frozenset(g) for g in ((3, 17), (4, 18))}
     assert members(found.near, found.ids) == exact | near
+
+
+def test_faces_that_training_has_seen(builder):
+    seen = near_copies_of(builder, "public_test", "train")
+    faces = datasets.load_split(builder, "public_test")
+    names = [name for name, yes in zip(faces["id"], seen, strict=True) if yes]
+    assert [int(name[-5:]) for name in names] == [15, 16, 17]
 
 
 def test_the_script_prints_and_writes_them(data_dir, run_python):

@@ -10,6 +10,7 @@ from PIL import Image
 from deepfer_jax.calibration import scale
 from deepfer_jax.corruptions import CORRUPTIONS
 from deepfer_jax.data import datasets
+from deepfer_jax.data.audit import near_copies_of
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.evaluate import VIEWS
 from deepfer_jax.inference import Predictor
@@ -164,6 +165,21 @@ def test_without_its_data_a_run_is_exported_uncalibrated(workdir, run_python, tm
     assert predictor.classify([face])[0].unsure is None
 
 
+def test_faces_seen_in_training_can_be_left_out(evaluate, model, small_data_dir):
+    out = evaluate("--model", model, "--unseen", "train").stdout
+    folder = model / "eval"
+    whole = json.loads((folder / "synthetic_faces_small_test_none.json").read_text())
+    path = folder / "synthetic_faces_small_test_none_unseen.json"
+    unseen = json.loads(path.read_text())
+    builder = datasets.load_builder(DATASET, small_data_dir)
+    seen = near_copies_of(builder, "test", "train")
+    assert unseen["left_out"] == seen.sum() == whole["n"] - unseen["n"]
+    assert str(path) in out
+    arrays = np.load(folder / "synthetic_faces_small_test_none.npz")
+    right = (arrays["probabilities"].argmax(1) == arrays["label"])[~seen]
+    assert unseen["accuracy"] == pytest.approx(right.mean())
+
+
 def test_corruptions(evaluate, model):
     out = evaluate("--model", model, "--corruptions").stdout
     path = model / "eval" / "synthetic_faces_small_test_corruptions.json"
@@ -191,7 +207,7 @@ def test_model_card_is_filled_from_the_files(
     run_python("scripts/model_card.py", *arguments)
     text = (tmp_path / "card.md").read_text()
     result = json.loads((tmp_path / "synthetic_faces_small_test_none.json").read_text())
-    assert f"| one | {result['accuracy']:.2%} |" in text
+    assert f"| one | 140 | {result['accuracy']:.2%} |" in text
     assert text.count("| flip |") == 1
     for name, row in result["per_class"].items():
         assert f"| {name} | 20 | {row['recall']:.1%} |" in text

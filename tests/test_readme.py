@@ -48,6 +48,8 @@ def test_every_command_runs_in_order(folder):
         assert arguments[0] == "python"
         if "deepfer_jax.main" in arguments:
             arguments.append("--config.train.num_epochs=3")
+        if "scripts/benchmark.py" in arguments:
+            arguments += ["--seconds", "0.01", "--rounds", "1"]
         if "configs/finetune_tiny.py" in arguments:
             arguments.append("--config.train.batch_size=16")
         result = subprocess.run(
@@ -70,3 +72,12 @@ def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+def test_reproducing_calls_what_there_is():
+    command = ["make", "--dry-run", "reproduce", "MODEL=tiny"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    named = re.findall(r"(?:scripts|configs|results)/\S+", text)
+    assert len(named) >= 5
+    for path in named:
+        assert (ROOT / path).exists(), path

@@ -215,3 +215,16 @@ def copies_of_other_splits(builder: tfds.core.DatasetBuilder, split: str) -> np.
     return np.array(
         [digest(image) in others for image in datasets.iterate_images(builder, split)]
     )
+
+
+def near_copies_of(
+    builder: tfds.core.DatasetBuilder, split: str, other: str
+) -> np.ndarray:
+    """Which faces of a split are, exactly or nearly, also in another one.
+
+    Returns:
+      bool [N], in stored order.
+    """
+    found = audit(builder)
+    splits = np.array(found.splits)
+    return np.isin(found.near[splits == split], found.near[splits == other])
