@@ -15,8 +15,10 @@ from PIL import Image
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import create_model
 from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
+from deepfer_jax.network import load_network
 from deepfer_jax.pretrained import dlib, port, torchvision
 from deepfer_jax.pretrained.tensors import read_ported, read_tensors
+from deepfer_jax.train import train_and_evaluate
 
 BLOCKS = {
     "resnet18": ((2, 2, 2, 2), False),
@@ -456,3 +458,36 @@ def test_the_script_says_what_it_ported(run_python, tmp_path):
     assert failed.returncode == 1
     assert "no such folder" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_ported_backbone_is_fine_tuned(small_data_dir, tmp_path):
+    """From dlib's file to a frozen backbone under a new head, sizes and colours too."""
+    from configs import fer2013_dlib_finetune
+
+    layers, _ = write_dat(tmp_path / "net.dat")
+    port.port("dlib", tmp_path / "net.dat", tmp_path / "net.safetensors")
+    config = fer2013_dlib_finetune.get_config()
+    config.dataset.name = "synthetic_faces/small"
+    config.dataset.data_dir = small_data_dir
+    config.dataset.validation_split = "validation"
+    config.model.pretrained = str(tmp_path / "net.safetensors")
+    config.model.input_size = 72
+    config.optimizer.groups = (("head/.*", 1.0), (".*", 0.0))
+    config.train.batch_size, config.train.num_epochs = 140, 1
+    train_and_evaluate(config, tmp_path / "run")
+    network = load_network(tmp_path / "run")
+    params = network.variables["params"]
+    np.testing.assert_array_equal(
+        params["stem"]["conv"]["kernel"], layers[0][0].transpose(2, 3, 1, 0)
+    )
+    assert params["head"]["kernel"].shape == (256, 7)
+    assert network.metadata["image_shape"] == [48, 48, 1]
+    config.model.init_from = str(tmp_path / "run")
+    with pytest.raises(UserError, match="init_from or pretrained, not both"):
+        train_and_evaluate(config, tmp_path / "other")
+    config.model.init_from, config.model.name = "", "resnet18"
+    config.model.options = {}
+    with pytest.raises(
+        UserError, match="weights of 'dlib_resnet29', but .* 'resnet18'"
+    ):
+        train_and_evaluate(config, tmp_path / "other")
