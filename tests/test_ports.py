@@ -488,6 +488,6 @@ def test_a_ported_backbone_is_fine_tuned(small_data_dir, tmp_path):
     config.model.init_from, config.model.name = "", "resnet18"
     config.model.options = {}
     with pytest.raises(
-        UserError, match="weights of 'dlib_resnet29', but .* 'resnet18'"
+        UserError, match=r"weights of 'dlib_resnet29', but .* 'resnet18'"
     ):
         train_and_evaluate(config, tmp_path / "other")
