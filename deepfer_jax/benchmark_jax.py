@@ -268,7 +268,7 @@ def open_inference(folder: str | os.PathLike) -> Inference:
         predictor = Predictor(folder)
     except ModelError as error:
         raise UserError(str(error)) from None
-    model = ConfigDict(predictor.metadata["model"])
+    model = load_network(folder).model
     shape = tuple(predictor.metadata["input"]["shape"])
 
     def load():

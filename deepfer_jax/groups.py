@@ -28,6 +28,10 @@ class Group(NamedTuple):
     epoch: int = 0
 
 
+# The only group where the configuration names none.
+EVERYTHING = Group(".*")
+
+
 class Phase(NamedTuple):
     """The groups that are awake in an epoch.
 
@@ -82,7 +86,7 @@ class Groups:
     """
 
     def __init__(self, groups: Sequence[Group], params: Any):
-        self.groups = tuple(groups) or (Group(".*"),)
+        self.groups = tuple(groups) or (EVERYTHING,)
         paths = list(flax.traverse_util.flatten_dict(params, sep="/"))
         self.labels = {path: self._label(path) for path in paths}
         for i, group in enumerate(self.groups):

@@ -28,6 +28,8 @@ from deepfer_jax.run import restore_run
 _log = logging.getLogger(__name__)
 
 PARAMETERS = "params.safetensors"
+# Fields of config.model that came later, as older models had them.
+_ADDED = {"input_size": 0, "input_channels": 0, "pretrained": ""}
 
 
 class Network(NamedTuple):
@@ -93,7 +95,8 @@ def load_network(folder: str | os.PathLike) -> Network:
         )
     run = restore_run(folder)
     classes = tuple(run.metadata["classes"])
-    return Network(run.config.model, run.variables, classes, 1.0, run.metadata)
+    model = ConfigDict(_ADDED | run.config.model.to_dict())
+    return Network(model, run.variables, classes, 1.0, run.metadata)
 
 
 def start_from(
@@ -150,4 +153,5 @@ def load_model(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any
         raise UserError(f"{error.filename} is missing: {folder} is no model") from None
     except (ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{folder} is damaged: {error}") from None
+    metadata["model"] = _ADDED | metadata["model"]
     return flax.traverse_util.unflatten_dict(flat, sep="/"), metadata

@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.groups import Group, Phase
+from deepfer_jax.groups import EVERYTHING, Group, Phase
 
 
 def create_schedule(
@@ -94,7 +94,7 @@ def create_optimizer(
     Raises:
       UserError: the optimiser's name is unknown.
     """
-    if phase is None or len(phase.groups) == 1:
+    if phase is None or phase.groups == (EVERYTHING,):
         optimizer = _create_group_optimizer(config, schedule)
     else:
         optimizers = {

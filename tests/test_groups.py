@@ -91,6 +91,15 @@ def test_rates_are_multiplied_and_rise_when_a_group_wakes():
         np.testing.assert_allclose(updates["head"]["bias"], -schedule(step), rtol=1e-5)
 
 
+def test_one_group_has_its_rate_too():
+    config = make_config(name="sgd", momentum=0.0)
+    phase = Groups((Group(".*", 0.5),), PARAMS).phase(0)
+    optimizer = optim.create_optimizer(config, optax.constant_schedule(1.0), phase)
+    ones = jax.tree.map(np.ones_like, PARAMS)
+    updates, _ = optimizer.update(ones, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["head"]["bias"], -0.5)
+
+
 def test_clipping_is_of_all_groups_together():
     config = make_config(name="sgd", momentum=0.0, clip_norm=1.0)
     groups = Groups((Group("head/.*"), Group("stem/.*")), PARAMS)
