@@ -84,18 +84,22 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks of one width; the first one divides the image by `stride`."""
+    """Residual blocks of one width; the first one divides the image by `stride`.
+
+    They are called block1, block2, ... or count from another `first` number.
+    """
 
     features: int
     num_blocks: int
     stride: int
     block: Callable[..., nn.Module]
+    first: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.num_blocks):
             stride = self.stride if i == 0 else 1
-            x = self.block(self.features, stride, name=f"block{i + 1}")(x)
+            x = self.block(self.features, stride, name=f"block{self.first + i}")(x)
         return x
 
 

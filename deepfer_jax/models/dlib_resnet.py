@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.cnn import BatchNorm
+from deepfer_jax.models.cnn import BatchNorm, ConvNorm, Stage
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255,) * 3
@@ -68,22 +68,6 @@ class Block(nn.Module):
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))
         shape = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
         return nn.relu(_pad_to(x, shape) + _pad_to(y, shape))
-
-
-class Stage(nn.Module):
-    """Blocks of one width; the first has the stride."""
-
-    features: int
-    num_blocks: int
-    stride: int
-    block: Callable[..., nn.Module]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.num_blocks):
-            stride = self.stride if i == 0 else 1
-            x = self.block(self.features, stride, name=f"block{i + 1}")(x)
-        return x
 
 
 class DlibResNet(nn.Module):
@@ -137,9 +121,16 @@ class DlibResNet(nn.Module):
                 axis_name=self.bn_axis_name if train else None,
             )
         block = functools.partial(Block, conv=conv, norm=norm)
-        x = Stem(self.stage_features[0], conv, norm, name="stem")(
-            images.astype(self.dtype)
-        )
+        x = images.astype(self.dtype)
+        x = ConvNorm(
+            self.stage_features[0],
+            (7, 7),
+            conv,
+            norm,
+            stride=2,
+            padding=0,
+            name="stem",
+        )(x)
         x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
         for i, (features, num_blocks) in enumerate(
             zip(self.stage_features, self.stage_blocks, strict=True)
@@ -149,19 +140,6 @@ class DlibResNet(nn.Module):
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="head")(x)
-
-
-class Stem(nn.Module):
-    """7x7 with stride 2 and no padding, normalised."""
-
-    features: int
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.conv(self.features, (7, 7), strides=2, padding=0, name="conv")(x)
-        return self.norm(name="norm")(x)
 
 
 dlib_resnet29 = functools.partial(

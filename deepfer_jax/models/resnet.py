@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.cnn import BatchNorm, ConvNorm
+from deepfer_jax.models.cnn import BatchNorm, ConvNorm, Stage
 
 # He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -79,22 +79,6 @@ def _shortcut(x: jax.Array, y: jax.Array, stride: int, conv, norm) -> jax.Array:
         padding=0,
         name="downsample",
     )(x)
-
-
-class Stage(nn.Module):
-    """Blocks of one width; the first has the stride."""
-
-    features: int
-    num_blocks: int
-    stride: int
-    block: Callable[..., nn.Module]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.num_blocks):
-            stride = self.stride if i == 0 else 1
-            x = self.block(self.features, stride, name=f"block{i}")(x)
-        return x
 
 
 class ResNet(nn.Module):
@@ -180,7 +164,10 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, num_blocks in enumerate(self.stage_blocks):
             stride = 1 if i == 0 else 2
-            x = Stage(64 * 2**i, num_blocks, stride, block, name=f"stage{i + 1}")(x)
+            # torchvision counts blocks from 0.
+            x = Stage(
+                64 * 2**i, num_blocks, stride, block, first=0, name=f"stage{i + 1}"
+            )(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="head")(x)
