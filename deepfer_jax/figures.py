@@ -93,6 +93,7 @@ def curves_figure(name: str, label: str, lines: dict[str, tuple[list, list]]) ->
             marker = "o" if len(steps) == 1 else None  # A line of one point is none.
             axes.plot(steps, values, color=color, marker=marker, label=series)
         axes.set_xlabel("step")
+        axes.locator_params(axis="x", nbins=4)  # five digits each, side by side
         axes.set_ylabel(label)
         if len(lines) > 1:
             axes.legend()
