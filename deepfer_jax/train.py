@@ -147,7 +147,7 @@ def start_weights(
         return start_from(model, train_data.classes, variables)
     batch = next(train_data.in_order(_NUM_MEASURED))
     images = make_preprocess(model)(to_unit(batch["image"]))
-    return load_ported(model.pretrained, variables, model.name, images)
+    return load_ported(model, variables, images)
 
 
 def describe_parameters(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from ml_collections import ConfigDict
 from PIL import Image
 
 from deepfer_jax.errors import UserError
@@ -240,7 +241,8 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
 
     def port_and_load():
         port.port("torchvision", tmp_path / "in.safetensors", out)
-        port.load_ported(out, variables, "resnet18", None)
+        model = ConfigDict({"name": "resnet18", "pretrained": str(out)})
+        port.load_ported(model, variables, jnp.zeros((1, 64, 64, 3)))
 
     with pytest.raises(UserError, match=message):
         port_and_load()
@@ -292,8 +294,10 @@ def test_gray_kernel_is_exact_where_channels_are_normalised_alike(tmp_path):
     rgb = create_model("resnet18", num_classes=10)
     gray = np.random.default_rng(0).normal(size=(2, 64, 64, 1)).astype(np.float32)
     key = jax.random.key(0)
-    of_rgb = port.load_ported(out, rgb.init(key, gray.repeat(3, -1)), "resnet18", None)
-    of_gray = port.load_ported(out, rgb.init(key, gray), "resnet18", None)
+    config = ConfigDict({"name": "resnet18", "pretrained": str(out)})
+    color = gray.repeat(3, -1)
+    of_rgb = port.load_ported(config, rgb.init(key, color), color)
+    of_gray = port.load_ported(config, rgb.init(key, gray), gray)
 
     def stage1(variables, images):
         _, found = rgb.apply(
@@ -414,6 +418,35 @@ def test_affines_become_batch_normalisation_of_the_same_function(tmp_path):
     np.testing.assert_allclose(trained, expected, rtol=1e-2, atol=1e-3)
 
 
+def test_dlib_reads_gray_images_as_it_reads_them_in_three_channels(tmp_path):
+    write_dat(tmp_path / "net.dat")
+    variables = dlib.convert(tmp_path / "net.dat")
+    model = dlib_resnet29(num_classes=128, norm="affine")
+    gray = np.random.default_rng(0).uniform(0, 255, (2, 100, 100, 1))
+    expected = model.apply(variables, normalised(gray.repeat(3, -1)))
+    found = model.apply(
+        dlib.to_gray(variables, 0.4, 0.25),
+        ((gray / 255 - 0.4) / 0.25).astype(np.float32),
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [31, 48, 96, 103])
+def test_dlib_trains_on_small_images(size):
+    """No stage is empty: dlib's own would be, in stage 5, below 103 pixels."""
+    model = dlib_resnet29(num_classes=7)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 1)))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+
+    def loss(params):
+        variables_ = variables | {"params": params}
+        logits, _ = model.apply(variables_, images, train=True, mutable=["batch_stats"])
+        return jnp.square(logits).sum()
+
+    for gradient in jax.tree.leaves(jax.jit(jax.grad(loss))(variables["params"])):
+        assert np.isfinite(gradient).all()
+
+
 def dlib_file():
     """The file of the PyPI packages, found without importing them."""
     spec = importlib.util.find_spec("face_recognition_models")
@@ -478,8 +511,10 @@ def test_a_ported_backbone_is_fine_tuned(small_data_dir, tmp_path):
     network = load_network(tmp_path / "run")
     params = network.variables["params"]
     np.testing.assert_array_equal(
-        params["stem"]["conv"]["kernel"], layers[0][0].transpose(2, 3, 1, 0)
+        params["stage1"]["block1"]["conv1"]["kernel"],
+        layers[1][0].transpose(2, 3, 1, 0),
     )
+    assert params["stem"]["conv"]["kernel"].shape == (7, 7, 1, 32)
     assert params["head"]["kernel"].shape == (256, 7)
     assert network.metadata["image_shape"] == [48, 48, 1]
     config.model.init_from = str(tmp_path / "run")

@@ -18,43 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-
-class BatchNorm(nn.BatchNorm):
-    """Batch normalisation that stays as in inference where its path is frozen.
-
-    Attributes:
-      train: use and update batch statistics.
-      frozen: whether the layer of a path such as "stage1/block1/norm1" is frozen.
-    """
-
-    train: bool = False
-    frozen: Callable[[str], bool] | None = None
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        frozen = self.frozen is not None and self.frozen("/".join(self.path))
-        return super().__call__(x, use_running_average=frozen or not self.train)
-
-
-class ConvNorm(nn.Module):
-    """A convolution and its batch normalisation, as `conv` and `norm`."""
-
-    features: int
-    kernel_size: tuple[int, int]
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-    stride: int = 1
-    padding: int | str = "SAME"
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.conv(
-            self.features,
-            self.kernel_size,
-            strides=self.stride,
-            padding=self.padding,
-            name="conv",
-        )(x)
-        return self.norm(name="norm")(x)
+from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage
 
 
 class ResidualBlock(nn.Module):
@@ -81,26 +45,6 @@ class ResidualBlock(nn.Module):
                 self.features, (1, 1), self.conv, self.norm, name="downsample"
             )(x)
         return self.act(x + y)
-
-
-class Stage(nn.Module):
-    """Residual blocks of one width; the first one divides the image by `stride`.
-
-    They are called block1, block2, ... or count from another `first` number.
-    """
-
-    features: int
-    num_blocks: int
-    stride: int
-    block: Callable[..., nn.Module]
-    first: int = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.num_blocks):
-            stride = self.stride if i == 0 else 1
-            x = self.block(self.features, stride, name=f"block{self.first + i}")(x)
-        return x
 
 
 class ResidualCNN(nn.Module):
@@ -139,7 +83,7 @@ class ResidualCNN(nn.Module):
           train: use and update batch statistics, and drop out (needs the "dropout"
             key where `dropout_rate` is not 0).
         """
-        conv = functools.partial(nn.Conv, use_bias=False, dtype=self.dtype)
+        conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
             BatchNorm,
             train=train,
@@ -230,7 +174,7 @@ class VGG(nn.Module):
           train: use and update batch statistics, and drop out (needs the "dropout"
             key where `dropout_rate` is not 0).
         """
-        conv = functools.partial(nn.Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(
             BatchNorm,
             train=train,

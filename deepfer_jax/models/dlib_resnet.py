@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.cnn import BatchNorm, ConvNorm, Stage
+from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255,) * 3
@@ -57,7 +57,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        padding = 1 if self.stride == 1 else 0
+        # Filled with zeros where it is smaller than the window (images below 103
+        # pixels, in stage 5), so that no branch is empty.
+        padding = 1 if self.stride == 1 else [(0, max(0, 3 - n)) for n in x.shape[1:3]]
         y = self.conv(
             self.features, (3, 3), strides=self.stride, padding=padding, name="conv1"
         )(x)
@@ -104,12 +106,12 @@ class DlibResNet(nn.Module):
         """Returns logits, float32 [batch, num_classes].
 
         Args:
-          images: float [batch, height, width, 3], normalised by MEAN and STD; at least
-            72 pixels high and wide.
+          images: float [batch, height, width, channels], normalised by MEAN and STD;
+            at least 31 pixels high and wide, made for 150.
           train: use and update batch statistics, and drop out (needs the "dropout" key
             where `dropout_rate` is not 0).
         """
-        conv = functools.partial(nn.Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(Affine, dtype=self.dtype)
         if self.norm == "batch":
             norm = functools.partial(
@@ -131,7 +133,7 @@ class DlibResNet(nn.Module):
             padding=0,
             name="stem",
         )(x)
-        x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2))
+        x = max_pool(nn.relu(x))
         for i, (features, num_blocks) in enumerate(
             zip(self.stage_features, self.stage_blocks, strict=True)
         ):

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.cnn import BatchNorm, ConvNorm, Stage
+from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
 
 # He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -129,7 +129,7 @@ class ResNet(nn.Module):
             key where `dropout_rate` is not 0).
         """
         conv = functools.partial(
-            nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL_INIT
+            Conv, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL_INIT
         )
         norm = functools.partial(
             BatchNorm,
@@ -161,7 +161,7 @@ class ResNet(nn.Module):
         )(x)
         x = self.act(x)
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, padding=1)
         for i, num_blocks in enumerate(self.stage_blocks):
             stride = 1 if i == 0 else 2
             # torchvision counts blocks from 0.

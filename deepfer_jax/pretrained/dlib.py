@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models.dlib_resnet import dlib_resnet29
+from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
 
 LICENCE = "CC0-1.0"
 _STAGE_FEATURES = dlib_resnet29.keywords["stage_features"]
@@ -121,6 +121,32 @@ def convert(path: str | os.PathLike) -> dict[str, Any]:
     }
 
 
+def to_gray(variables: dict[str, Any], mean: float, std: float) -> dict[str, Any]:
+    """Turns the first layer into one of a single channel, normalised otherwise.
+
+    Of a gray image, (image - mean) / std, it gives what the old layer gives of that
+    image in all three channels, normalised by MEAN and STD: kernels are summed, and
+    what differs in the mean goes into the bias. Exact, since this layer does not pad.
+
+    Args:
+      variables: of `dlib_resnet29`, which reads three channels.
+      mean: of the images to come, in [0, 1].
+      std: their standard deviation.
+
+    Returns:
+      {params, batch_stats} of `dlib_resnet29`, which reads one channel.
+    """
+    flat = dict(flax.traverse_util.flatten_dict(variables, sep="/"))
+    kernel, bias = (flat[f"params/stem/conv/{name}"] for name in ("kernel", "bias"))
+    per_channel = kernel / np.reshape(STD, (3, 1))
+    shift = np.einsum("hwco,c->o", per_channel, mean - np.asarray(MEAN))
+    flat["params/stem/conv/kernel"] = jnp.asarray(
+        std * per_channel.sum(2, keepdims=True), jnp.float32
+    )
+    flat["params/stem/conv/bias"] = jnp.asarray(bias + shift, jnp.float32)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
 def to_batch_norm(
     variables: dict[str, Any], images: jax.Array, epsilon: float = 1e-5
 ) -> dict[str, Any]:
@@ -131,8 +157,8 @@ def to_batch_norm(
 
     Args:
       variables: of `dlib_resnet29(norm="affine")`.
-      images: float32 [batch, height, width, 3], normalised; some hundred faces of the
-        size to train at.
+      images: float32 [batch, height, width, channels], normalised; some hundred faces
+        of the size to train at.
       epsilon: of the batch normalisation.
 
     Returns:

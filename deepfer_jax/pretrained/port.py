@@ -1,7 +1,7 @@
 """Published weights by source: `port("dlib", FILE, OUT)`, then config.model.pretrained.
 
 metadata = port("torchvision", "resnet18.safetensors", "resnet18.port.safetensors")
-variables = load_ported("resnet18.port.safetensors", variables, model="resnet18")
+variables = load_ported(config.model, variables, images)
 """
 
 import os
@@ -9,9 +9,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import flax
 import jax
-import numpy as np
+from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.pretrained import dlib, torchvision
@@ -24,7 +23,6 @@ from deepfer_jax.pretrained.tensors import (
 )
 
 SOURCES = ("torchvision", "dlib")
-_FIRST_KERNEL = "params/stem/conv/kernel"
 
 
 def port(
@@ -74,46 +72,40 @@ def port(
 
 
 def load_ported(
-    path: str | os.PathLike, variables: dict[str, Any], model: str, images: jax.Array
+    model: ConfigDict, variables: dict[str, Any], images: jax.Array
 ) -> dict[str, Any]:
     """Takes ported weights into the variables of a new network, whose head stays new.
 
     A network that reads gray images gets the first convolution summed over its three
-    channels: the same function of a gray image given as RGB, if all three channels are
-    normalised alike.
+    channels: the same function of a gray image given as RGB, for dlib's always, for
+    torchvision's if all three channels are normalised alike.
 
     Args:
-      path: of a file that `port` wrote.
+      model: `config.model`: pretrained is a file that `port` wrote, of the network of
+        that name; mean and std normalise its images.
       variables: {params, batch_stats} of the new network.
-      model: its name, which must be that of the file.
       images: float32 [batch, height, width, channels], a few hundred inputs of that
         network, on which dlib's affines are turned into batch normalisation.
 
     Raises:
       UserError: another architecture, or a tensor that does not fit.
     """
-    ported, metadata = read_ported(path)
-    if metadata["architecture"] != model:
+    ported, metadata = read_ported(model.pretrained)
+    if metadata["architecture"] != model.name:
         raise UserError(
-            f"{path} holds weights of {metadata['architecture']!r}, but "
-            f"config.model.name is {model!r}"
+            f"{model.pretrained} holds weights of {metadata['architecture']!r}, but "
+            f"config.model.name is {model.name!r}"
         )
+    is_gray = images.shape[-1] == 1
     if metadata["source"] == "dlib":
         ported["batch_stats"] = {}
+        if is_gray:
+            ported = dlib.to_gray(ported, model.mean[0], model.std[0])
         if variables["batch_stats"]:
             ported = dlib.to_batch_norm(ported, images)
-    ours = flax.traverse_util.flatten_dict(variables, sep="/")[_FIRST_KERNEL]
-    theirs = flax.traverse_util.flatten_dict(ported, sep="/")
-    kernel = theirs[_FIRST_KERNEL]
-    if ours.shape[2] == 1 and kernel.shape[2] == 3:
-        theirs[_FIRST_KERNEL] = gray_kernel(kernel)
-        ported = flax.traverse_util.unflatten_dict(theirs, sep="/")
+    elif is_gray:
+        ported = torchvision.to_gray(ported)
     try:
         return merge_variables(variables, ported, new=("params/head",))
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def gray_kernel(kernel: np.ndarray) -> np.ndarray:
-    """Sums a kernel [height, width, 3, out] over its input channels."""
-    return kernel.sum(2, keepdims=True)
+        raise UserError(f"{model.pretrained}: {error}") from None

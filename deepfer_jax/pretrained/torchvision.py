@@ -96,6 +96,18 @@ def convert(
     return _architecture(flat), flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
+def to_gray(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns the first layer into one of a single channel, by summing its kernel.
+
+    The same function of a gray image as of that image in all three channels, if these
+    are normalised alike: the layer pads with zeros and has no bias to correct.
+    """
+    flat = dict(flax.traverse_util.flatten_dict(variables, sep="/"))
+    kernel = flat["params/stem/conv/kernel"]
+    flat["params/stem/conv/kernel"] = kernel.sum(2, keepdims=True)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
 def _architecture(flat: Mapping[str, np.ndarray]) -> str:
     stages = [
         {p.split("/")[2] for p in flat if p.startswith(f"params/stage{i}/")}
