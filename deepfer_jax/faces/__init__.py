@@ -1,0 +1,1 @@
+"""From frames to faces: detection, cropping, emotions, tracks."""

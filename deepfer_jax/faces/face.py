@@ -1,0 +1,24 @@
+"""What is known of one face in a frame."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Face(NamedTuple):
+    """One face in one frame.
+
+    box is float32 [4], left, top, right and bottom in pixels of the frame, which may
+    reach over its edges; score in [0, 1] is the detector's; landmarks are float32
+    [6, 2], x and y in pixels of the right and left eye (the person's own right, left in
+    the picture, first), tip of the nose, mouth, right and left ear; probabilities are
+    float32 [classes] and emotion is the name of the most probable; unsure says that
+    this one is below the calibrated threshold.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+    emotion: str
+    probabilities: np.ndarray
+    unsure: bool
