@@ -6,6 +6,7 @@
 #
 # FRESH=1      with `train` and `reproduce`: start over
 # JAX=cuda13   with either: the accelerator's jax (cuda13 or tpu)
+# PARITY=1     with `test`: also against PyTorch and dlib, which it installs
 # PYTHON=...   the interpreter that makes .venv (3.11 or 3.12)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
@@ -19,7 +20,7 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,dev$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: train reproduce test lint install clean

@@ -112,6 +112,9 @@ def get_config() -> ConfigDict:
     optimizer.weight_decay = 0.05
     # Gradients are scaled down to this global norm; 0 is off.
     optimizer.clip_norm = 1.0
+    # Sharpness-aware minimisation: the gradient is taken this far up the slope (0.05 is
+    # usual), at twice the cost of a step; 0 is off.
+    optimizer.sam_rho = 0.0
     # Parameter groups, (regular expression of the path, multiplier of the rate[, epoch
     # from which it trains]); the first match has a parameter, 0 freezes. () is one
     # group. E.g. (("head/.*", 1.0), ("stage4/.*", 0.3, 2), (".*", 0.0)).

@@ -8,11 +8,16 @@ After a colon comes what is trained: `configs/fer2013_dlib_finetune.py:frozen`.
 """
 
 from configs import fer2013
+from deepfer_jax.groups import layerwise
 
 # Pattern of paths, multiplier of the rate, epoch in which the group wakes.
 GROUPS = {
     # The head first, then the last stages, then all; each with a rise of its own.
     "gradual": (("head/.*", 1.0), ("stage[45]/.*", 0.5, 1), (".*", 0.25, 2)),
+    "two_phases": (("head/.*", 1.0), (".*", 0.25, 1)),
+    "layerwise": layerwise(
+        ("head", "stage5", "stage4", "stage3", "stage2", "stage1", "stem"), 0.7
+    ),
     "all": (("head/.*", 1.0), ("stage[45]/.*", 0.5), (".*", 0.25)),
     "last_stage": (("head/.*", 1.0), ("stage5/.*", 0.5), (".*", 0.0)),
     "frozen": (("head/.*", 1.0), (".*", 0.0)),

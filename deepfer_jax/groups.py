@@ -137,6 +137,28 @@ class Groups:
         return "\n".join(lines)
 
 
+def layerwise(
+    layers: Sequence[str], decay: float, epochs_apart: int = 0
+) -> tuple[tuple[str, float, int], ...]:
+    """Groups whose rates fall from layer to layer, for `config.optimizer.groups`.
+
+    Howard & Ruder 2018 (arXiv:1801.06146): discriminative rates and, with epochs
+    between them, gradual unfreezing.
+
+    Args:
+      layers: from the head down, such as ("head", "stage4", "stage3"); what is not
+        among them must be named by a group after these.
+      decay: of one layer's rate to that of the next below.
+      epochs_apart: between the waking of two layers; 0 wakes all at once.
+
+    >>> layerwise(("head", "stage4", "stem"), 0.5, epochs_apart=1)
+    (('head/.*', 1.0, 0), ('stage4/.*', 0.5, 1), ('stem/.*', 0.25, 2))
+    """
+    return tuple(
+        (f"{layer}/.*", decay**i, i * epochs_apart) for i, layer in enumerate(layers)
+    )
+
+
 def parse_groups(groups: Sequence[Sequence[Any]]) -> tuple[Group, ...]:
     """Reads `config.optimizer.groups`: (pattern, multiplier) or (..., epoch) each.
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
@@ -79,10 +80,12 @@ def create_optimizer(
     schedule: optax.Schedule,
     phase: Phase | None = None,
     steps_per_epoch: int = 1,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Returns clipping by the global norm, then each group's optimiser.
 
-    Weight decay acts on kernels alone.
+    Weight decay acts on kernels alone. `update` takes `grad_fn(params, _)`, for
+    sharpness-aware minimisation: where `sam_rho` is not 0, the gradient that counts is
+    the one at `sam_rho` up the slope (Foret et al. 2021, arXiv:2010.01412).
 
     Args:
       config: `config.optimizer`.
@@ -107,7 +110,10 @@ def create_optimizer(
         optimizer = optax.partition(optimizers, phase.label_tree)
     if config.clip_norm > 0:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    return optimizer
+    if config.sam_rho > 0:
+        climb = optax.chain(optax.contrib.normalize(), optax.sgd(config.sam_rho))
+        optimizer = optax.contrib.sam(optimizer, climb, opaque_mode=True)
+    return optax.with_extra_args_support(optimizer)
 
 
 def _group_schedule(

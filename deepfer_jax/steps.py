@@ -98,11 +98,16 @@ def make_train_step(
             loss = (weights * losses.cross_entropy(logits, smooth)).sum() / total_weight
             return loss, (logits, updates["batch_stats"])
 
+        def grad_fn(trainable, _):
+            return jax.lax.psum(jax.grad(loss_fn, has_aux=True)(trainable)[0], AXIS)
+
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(
             loss_fn, has_aux=True
         )(trainable)
         grads = jax.lax.psum(grads, AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, trainable, grad_fn=grad_fn
+        )
         params = optax.apply_updates(trainable, updates)
         if phase is not None:
             params = phase.merge(params, frozen)

@@ -33,7 +33,7 @@ def import_torch():
         import torch
     except ImportError:
         raise UserError(
-            "PyTorch is not installed: pip install torch (for a CPU: "
+            'PyTorch is not installed: pip install "deepfer_jax[parity]" (for a CPU: '
             "pip install torch --index-url https://download.pytorch.org/whl/cpu)"
         ) from None
     return torch

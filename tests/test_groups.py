@@ -6,11 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from deepfer_jax import optim
+from deepfer_jax import optim, parallel
 from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
 from deepfer_jax.groups import Group, Groups, parse_groups
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.programs import Programs
+from deepfer_jax.train import open_data, train_and_evaluate
 
 PARAMS = {
     "stem": {
@@ -193,3 +194,48 @@ def test_a_run_resumes_across_the_moment_of_waking(small_data_dir, tmp_path):
     stem = "params/stem/conv/kernel"
     np.testing.assert_array_equal(one[stem], two[stem])
     assert not np.array_equal(two[stem], whole[stem])
+
+
+def test_frozen_groups_cost_no_gradient(small_data_dir):
+    """A step that trains the head alone is little more than a forward pass."""
+    flops = {}
+    for name, groups in (
+        ("all", ()),
+        ("last", (("(head|stage2)/.*", 1.0), (".*", 0.0))),
+        ("head", (("head/.*", 1.0), (".*", 0.0))),
+    ):
+        config = small(small_data_dir, groups)
+        train_data, _ = open_data(config)
+        programs = Programs(config, train_data)
+        phase = programs.groups.phase(0)
+        state = parallel.replicate(programs.create_state(phase))
+        resident, inputs = next(iter(train_data.epoch(0, 0, 1)))
+        lowered = programs.run_steps(phase).lower(state, resident, inputs)
+        flops[name] = lowered.compile().cost_analysis()["flops"]
+        num_slots = sum(x.size for x in jax.tree.leaves(state.opt_state))
+        trained, _ = phase.split(state.params)
+        # AdamW: two slots a parameter, and counters.
+        num_trained = sum(x.size for x in jax.tree.leaves(trained))
+        assert 0 <= num_slots - 2 * num_trained < 10
+    assert flops["head"] < 0.45 * flops["all"]
+    assert flops["head"] < flops["last"] < 0.8 * flops["all"]
+
+
+def test_sam_keeps_frozen_leaves_and_wakes_them_later(small_data_dir, tmp_path):
+    """Sharpness-aware steps climb and descend in what is awake alone."""
+    groups = (("head/.*", 1.0), (".*", 0.3, 1))
+
+    def run(workdir, *lengths):
+        for num_epochs in lengths:
+            config = small(small_data_dir, groups, sam_rho=0.05, schedule="constant")
+            config.train.num_epochs = num_epochs
+            train_and_evaluate(config, workdir)
+        return flat(workdir)
+
+    one, two = run(tmp_path / "run", 1), run(tmp_path / "run", 2)
+    whole = run(tmp_path / "whole", 2)
+    for path, x in whole.items():
+        np.testing.assert_array_equal(x, two[path], err_msg=path)
+    assert not np.array_equal(
+        one["params/stem/conv/kernel"], two["params/stem/conv/kernel"]
+    )

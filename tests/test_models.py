@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from deepfer_jax import torch_twins
-from deepfer_jax.models import MODELS, create_model
+from deepfer_jax.models import MODELS, create_model, stage_features
 from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
 # Parameters and FLOPs a face (XLA's cost analysis) for 48x48x1 and seven classes.
@@ -256,3 +256,48 @@ def test_parity_with_pytorch(name, shape, options):
         logits = np.asarray(jax.jit(model.apply)(variables, images))
     assert np.ptp(expected, axis=0).max() > 0.01  # images are told apart
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "resnet18", "dlib_resnet29"])
+def test_a_block_whose_branch_is_dropped_is_its_shortcut(name):
+    """At a rate of 1 of the last block, its parameters no longer matter."""
+    model = create_model(name, stochastic_depth=1.0)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 48, 48, 1)))
+    variables = random_variables(model)
+    last = {"tiny": "stage4/block1", "resnet18": "stage4/block1"}.get(
+        name, "stage5/block1"
+    )
+    other = jax.tree_util.tree_map_with_path(
+        lambda path, x: 2 * x if last in "/".join(p.key for p in path) else x, variables
+    )
+
+    def logits(variables, train):
+        rngs = {"dropout": jax.random.key(0)}
+        out = model.apply(
+            variables, images, train=train, mutable=["batch_stats"], rngs=rngs
+        )
+        return np.asarray(out[0])
+
+    # tiny's shortcut has parameters of its own: leave these alone.
+    if name == "tiny":
+        shortcut = variables["params"]["stage4"]["block1"]["downsample"]
+        other["params"]["stage4"]["block1"]["downsample"] = shortcut
+    np.testing.assert_array_equal(logits(variables, True), logits(other, True))
+    assert not np.array_equal(logits(variables, False), logits(other, False))
+
+
+@pytest.mark.parametrize(("name", "stages"), [("tiny", 4), ("dlib_resnet29", 5)])
+def test_stage_features_by_name(name, stages):
+    model = create_model(name)
+    variables = random_variables(model)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 48, 48, 1)))
+    features = stage_features(model, variables, images)
+    assert list(features) == [f"stage{i + 1}" for i in range(stages)]
+    head = variables["params"]["head"]
+    pooled = features[f"stage{stages}"].mean((1, 2))
+    np.testing.assert_allclose(
+        pooled @ head["kernel"] + head["bias"],
+        model.apply(variables, images),
+        rtol=1e-4,
+        atol=1e-4,
+    )

@@ -463,7 +463,10 @@ def photos():
     with Image.open(folder / "grace_hopper.jpg") as image:
         photo = image.convert("RGB")
     boxes = [(150, 50, 400, 300), (100, 0, 500, 400), (200, 120, 350, 270)]
-    return np.stack([np.asarray(photo.crop(b).resize((150, 150))) for b in boxes])
+    faces = [photo.crop(box).resize((150, 150)) for box in boxes]
+    astronaut = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    faces.append(astronaut.crop((150, 30, 300, 180)))
+    return np.stack([np.asarray(face) for face in faces])
 
 
 def test_parity_with_dlib():

@@ -1,5 +1,7 @@
 """steps: one device equals four, several steps a call, the moving average, masks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,3 +200,38 @@ def test_evaluation_ignores_masked_examples():
     np.testing.assert_allclose(probabilities[0, :5], expected[0, :5], rtol=1e-5)
     true = np.asarray(expected)[0, np.arange(5), batch["label"][:5]]
     assert result["nll"] == pytest.approx(-np.log(true).mean(), rel=1e-5)
+
+
+def test_sharpness_aware_minimisation_is_the_papers():
+    """Foret et al. 2021: w - rate * g(w + rho * g(w) / |g(w)|), statistics of w."""
+    config = make_config(ema_decay=0.0)
+    config.augment.update({"flip": 0.0, "rotation": 0.0, "erasing": 0.0})
+    config.optimizer.update({"momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0})
+    config.optimizer.sam_rho = rho = 0.5
+    batch = make_batch(16)
+    run, state = make_run(config, weights=None)
+    params, batch_stats = jax.device_get((state.params, state.batch_stats))
+    new, metrics = run(parallel.replicate(state), {}, as_inputs(batch))
+
+    model = create_network(config.model, EMOTIONS)
+    images = (batch["image"] / 255.0 - config.model.mean[0]) / config.model.std[0]
+    targets = np.eye(7)[batch["label"]] * 0.9 + 0.1 / 7
+
+    def loss(params):
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            jnp.asarray(images, jnp.float32),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return -(targets * jax.nn.log_softmax(logits)).sum(1).mean(), updates
+
+    gradient, updates = jax.grad(loss, has_aux=True)(params)
+    norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(gradient)))
+    up = jax.tree.map(lambda w, g: w + rho * g / norm, params, gradient)
+    sharp, _ = jax.grad(loss, has_aux=True)(up)
+    expected = jax.tree.map(lambda w, g: w - 0.1 * g, params, sharp)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    jax.tree.map(close, new.params, expected)
+    jax.tree.map(close, new.batch_stats, updates["batch_stats"])
+    assert metrics["gradient_norm"][0] == pytest.approx(norm, rel=1e-3)

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from deepfer_jax.models import cnn, dlib_resnet, resnet
+from deepfer_jax.models.layers import Stage
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "tiny": cnn.tiny,
@@ -40,9 +42,9 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
       **options: of all networks: `dtype` (of computation; parameters stay float32),
         `dropout_rate` (before the classifier; in `vgg` after each wide layer),
         `bn_axis_name` (the axis of pmap over which batch statistics are averaged in
-        training). Of ResNets also `stem` and `zero_init_residual`; of
-        `dlib_resnet29` also `norm`; of `tiny` and `base` the other fields of
-        `cnn.ResidualCNN`.
+        training). Of residual networks also `stochastic_depth`; of ResNets `stem`
+        and `zero_init_residual`; of `dlib_resnet29` `norm`; of `tiny` and `base` the
+        other fields of `cnn.ResidualCNN`.
 
     Returns:
       A module; nothing is computed yet.
@@ -59,3 +61,29 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
                 f"model {name!r}: options are {sorted(known)}, found {option!r}"
             )
     return MODELS[name](num_classes=num_classes, **options)
+
+
+def stage_features(
+    model: nn.Module, variables: dict[str, Any], images: jax.Array
+) -> dict[str, jax.Array]:
+    """What each stage of a residual network gives, in inference.
+
+    Args:
+      model: one of `create_model`.
+      variables: {params, batch_stats}.
+      images: float [batch, height, width, channels], normalised.
+
+    Returns:
+      {"stage1": float [batch, height, width, channels], "stage2": ..., ...}.
+    """
+    _, found = model.apply(
+        variables,
+        images,
+        capture_intermediates=lambda module, _: isinstance(module, Stage),
+        mutable=["intermediates"],
+    )
+    return {
+        name: outputs["__call__"][0]
+        for name, outputs in sorted(found["intermediates"].items())
+        if "__call__" in outputs
+    }

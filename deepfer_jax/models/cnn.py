@@ -18,7 +18,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage
+from deepfer_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Stage,
+    create_drop_path,
+    drop_rates,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -29,6 +36,8 @@ class ResidualBlock(nn.Module):
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
     act: Callable[[jax.Array], jax.Array]
+    drop_path: Callable[[float], nn.Module]
+    drop_rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -44,7 +53,7 @@ class ResidualBlock(nn.Module):
             x = ConvNorm(
                 self.features, (1, 1), self.conv, self.norm, name="downsample"
             )(x)
-        return self.act(x + y)
+        return self.act(x + self.drop_path(self.drop_rate)(y))
 
 
 class ResidualCNN(nn.Module):
@@ -57,6 +66,8 @@ class ResidualCNN(nn.Module):
       stage_features: channels of each stage; all but the first halve the image.
       stage_blocks: residual blocks of each stage.
       dropout_rate: before the classifier.
+      stochastic_depth: probability of leaving out the last block's branch in training;
+        it falls in a line to the first block's.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
       frozen: which layers, by path, keep their batch statistics in training.
@@ -69,6 +80,7 @@ class ResidualCNN(nn.Module):
     stage_features: Sequence[int]
     stage_blocks: Sequence[int]
     dropout_rate: float = 0.0
+    stochastic_depth: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     frozen: Callable[[str], bool] | None = None
@@ -81,7 +93,7 @@ class ResidualCNN(nn.Module):
         Args:
           images: float [batch, height, width, channels], normalised.
           train: use and update batch statistics, and drop out (needs the "dropout"
-            key where `dropout_rate` is not 0).
+            key where one of these rates is not 0).
         """
         conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
@@ -92,17 +104,22 @@ class ResidualCNN(nn.Module):
             dtype=self.dtype,
             axis_name=self.bn_axis_name if train else None,
         )
-        block = functools.partial(ResidualBlock, conv=conv, norm=norm, act=self.act)
+        block = functools.partial(
+            ResidualBlock,
+            conv=conv,
+            norm=norm,
+            act=self.act,
+            drop_path=create_drop_path(train),
+        )
         x = images.astype(self.dtype)
         x = ConvNorm(
             self.stem_features, (3, 3), conv, norm, stride=self.stem_stride, name="stem"
         )(x)
         x = self.act(x)
-        for i, (features, num_blocks) in enumerate(
-            zip(self.stage_features, self.stage_blocks, strict=True)
-        ):
+        rates = drop_rates(self.stage_blocks, self.stochastic_depth)
+        for i, features in enumerate(self.stage_features):
             stride = 1 if i == 0 else 2
-            x = Stage(features, num_blocks, stride, block, name=f"stage{i + 1}")(x)
+            x = Stage(features, stride, block, rates[i], name=f"stage{i + 1}")(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="head")(x)

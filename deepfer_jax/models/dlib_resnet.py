@@ -20,7 +20,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
+from deepfer_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Stage,
+    create_drop_path,
+    drop_rates,
+    max_pool,
+)
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255,) * 3
@@ -54,6 +62,8 @@ class Block(nn.Module):
     stride: int
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    drop_path: Callable[[float], nn.Module]
+    drop_rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -65,7 +75,7 @@ class Block(nn.Module):
         )(x)
         y = nn.relu(self.norm(name="norm1")(y))
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
-        y = self.norm(name="norm2")(y)
+        y = self.drop_path(self.drop_rate)(self.norm(name="norm2")(y))
         if self.stride == 2:
             x = nn.avg_pool(x, (2, 2), strides=(2, 2))
         shape = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
@@ -82,6 +92,8 @@ class DlibResNet(nn.Module):
       norm: "affine", as dlib publishes it, or "batch": trainable batch normalisation
         (pretrained.dlib.to_batch_norm keeps the function).
       dropout_rate: before the classifier.
+      stochastic_depth: probability of leaving out the last block's branch in training;
+        it falls in a line to the first block's.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
       frozen: which layers, by path, keep their batch statistics in training.
@@ -92,6 +104,7 @@ class DlibResNet(nn.Module):
     stage_blocks: Sequence[int]
     norm: str = "batch"
     dropout_rate: float = 0.0
+    stochastic_depth: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     frozen: Callable[[str], bool] | None = None
@@ -122,7 +135,9 @@ class DlibResNet(nn.Module):
                 dtype=self.dtype,
                 axis_name=self.bn_axis_name if train else None,
             )
-        block = functools.partial(Block, conv=conv, norm=norm)
+        block = functools.partial(
+            Block, conv=conv, norm=norm, drop_path=create_drop_path(train)
+        )
         x = images.astype(self.dtype)
         x = ConvNorm(
             self.stage_features[0],
@@ -134,11 +149,10 @@ class DlibResNet(nn.Module):
             name="stem",
         )(x)
         x = max_pool(nn.relu(x))
-        for i, (features, num_blocks) in enumerate(
-            zip(self.stage_features, self.stage_blocks, strict=True)
-        ):
+        rates = drop_rates(self.stage_blocks, self.stochastic_depth)
+        for i, features in enumerate(self.stage_features):
             stride = 1 if i == 0 else 2
-            x = Stage(features, num_blocks, stride, block, name=f"stage{i + 1}")(x)
+            x = Stage(features, stride, block, rates[i], name=f"stage{i + 1}")(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="head")(x)

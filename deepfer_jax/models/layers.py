@@ -118,21 +118,47 @@ class ConvNorm(nn.Module):
         return self.norm(name="norm")(x)
 
 
+def create_drop_path(train: bool) -> Callable[[float], nn.Module]:
+    """Returns `drop_path(rate)`, a layer that drops whole branches: stochastic depth.
+
+    In training a face's branch is left out with probability `rate`, or divided by
+    1 - rate (Huang et al. 2016, arXiv:1603.09382).
+    """
+    return functools.partial(
+        nn.Dropout, broadcast_dims=(1, 2, 3), deterministic=not train
+    )
+
+
+def drop_rates(stage_blocks: Sequence[int], highest: float) -> list[list[float]]:
+    """The rate of each stage's blocks, rising in a line to that of the last block.
+
+    >>> drop_rates((1, 3), 0.5)
+    [[0.125], [0.25, 0.375, 0.5]]
+    """
+    total, rates, before = sum(stage_blocks), [], 0
+    for num in stage_blocks:
+        rates.append([highest * (before + i + 1) / total for i in range(num)])
+        before += num
+    return rates
+
+
 class Stage(nn.Module):
     """Residual blocks of one width; the first one divides the image by `stride`.
 
-    They are called block1, block2, ... or count from another `first` number.
+    They are called block1, block2, ... or count from another `first` number; there are
+    as many as `drop_rates`, the probabilities of leaving out their branches.
     """
 
     features: int
-    num_blocks: int
     stride: int
     block: Callable[..., nn.Module]
+    drop_rates: Sequence[float]
     first: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.num_blocks):
+        for i, rate in enumerate(self.drop_rates):
             stride = self.stride if i == 0 else 1
-            x = self.block(self.features, stride, name=f"block{self.first + i}")(x)
+            name = f"block{self.first + i}"
+            x = self.block(self.features, stride, drop_rate=rate, name=name)(x)
         return x

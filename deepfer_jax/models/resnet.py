@@ -16,7 +16,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
+from deepfer_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Stage,
+    create_drop_path,
+    drop_rates,
+    max_pool,
+)
 
 # He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -31,6 +39,8 @@ class BasicBlock(nn.Module):
     norm: Callable[..., nn.Module]
     act: Callable[[jax.Array], jax.Array]
     last_scale_init: Callable[..., jax.Array]
+    drop_path: Callable[[float], nn.Module]
+    drop_rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -40,7 +50,8 @@ class BasicBlock(nn.Module):
         y = self.act(self.norm(name="norm1")(y))
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = self.norm(name="norm2", scale_init=self.last_scale_init)(y)
-        return self.act(y + _shortcut(x, y, self.stride, self.conv, self.norm))
+        x = _shortcut(x, y, self.stride, self.conv, self.norm)
+        return self.act(x + self.drop_path(self.drop_rate)(y))
 
 
 class Bottleneck(nn.Module):
@@ -52,6 +63,8 @@ class Bottleneck(nn.Module):
     norm: Callable[..., nn.Module]
     act: Callable[[jax.Array], jax.Array]
     last_scale_init: Callable[..., jax.Array]
+    drop_path: Callable[[float], nn.Module]
+    drop_rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -63,7 +76,8 @@ class Bottleneck(nn.Module):
         y = self.act(self.norm(name="norm2")(y))
         y = self.conv(4 * self.features, (1, 1), padding=0, name="conv3")(y)
         y = self.norm(name="norm3", scale_init=self.last_scale_init)(y)
-        return self.act(y + _shortcut(x, y, self.stride, self.conv, self.norm))
+        x = _shortcut(x, y, self.stride, self.conv, self.norm)
+        return self.act(x + self.drop_path(self.drop_rate)(y))
 
 
 def _shortcut(x: jax.Array, y: jax.Array, stride: int, conv, norm) -> jax.Array:
@@ -95,6 +109,8 @@ class ResNet(nn.Module):
         starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Off
         by default, as in torchvision; use it to train from scratch in large batches.
       dropout_rate: before the classifier.
+      stochastic_depth: probability of leaving out the last block's branch in training;
+        it falls in a line to the first block's.
       dtype: of computation; parameters, statistics and logits are float32.
       bn_axis_name: axis over which batch statistics are averaged in training.
       frozen: which layers, by path, keep their batch statistics in training.
@@ -107,6 +123,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     zero_init_residual: bool = False
     dropout_rate: float = 0.0
+    stochastic_depth: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     frozen: Callable[[str], bool] | None = None
@@ -147,6 +164,7 @@ class ResNet(nn.Module):
             norm=norm,
             act=self.act,
             last_scale_init=zeros if self.zero_init_residual else ones,
+            drop_path=create_drop_path(train),
         )
         x = images.astype(self.dtype)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
@@ -162,12 +180,11 @@ class ResNet(nn.Module):
         x = self.act(x)
         if self.stem == "imagenet":
             x = max_pool(x, padding=1)
-        for i, num_blocks in enumerate(self.stage_blocks):
+        # torchvision counts blocks from 0.
+        stage = functools.partial(Stage, block=block, first=0)
+        for i, rates in enumerate(drop_rates(self.stage_blocks, self.stochastic_depth)):
             stride = 1 if i == 0 else 2
-            # torchvision counts blocks from 0.
-            x = Stage(
-                64 * 2**i, num_blocks, stride, block, first=0, name=f"stage{i + 1}"
-            )(x)
+            x = stage(64 * 2**i, stride, drop_rates=rates, name=f"stage{i + 1}")(x)
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, name="head")(x)
