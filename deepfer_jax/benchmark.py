@@ -265,11 +265,15 @@ def _check(what: str, names: Sequence[str], choices: Iterable[str]) -> None:
 def read_recipe(path: str | os.PathLike) -> ConfigDict:
     """Returns the configuration of a file like those of configs/.
 
+    Args:
+      path: of the file; a colon and its argument may follow.
+
     Raises:
       UserError: there is no such file.
     """
+    path, *argument = str(path).split(":", 1)
     path = pathlib.Path(path).absolute()
     if not path.is_file():
         raise UserError(f"--config: {path} is missing: name a recipe of configs/")
     sys.path.insert(0, str(path.parents[1]))
-    return runpy.run_path(str(path))["get_config"]()
+    return runpy.run_path(str(path))["get_config"](*argument)

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from deepfer_jax import losses, optim, parallel, preprocess
+from deepfer_jax import parallel, preprocess
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
@@ -31,8 +31,8 @@ from deepfer_jax.data.random_faces import RandomFaces
 from deepfer_jax.errors import UserError
 from deepfer_jax.inference import ModelError, Predictor
 from deepfer_jax.network import create_network, load_network
-from deepfer_jax.state import create_state
-from deepfer_jax.steps import make_predict, make_run_steps, make_train_step
+from deepfer_jax.programs import Programs
+from deepfer_jax.steps import make_predict
 
 PIPELINES = ("resident", "tf.data", "fixed")
 
@@ -81,18 +81,20 @@ class FixedBatch:
 
     Args:
       batch: numpy arrays [batch size, ...]; each device holds the first of them.
-      steps_per_epoch: as many as those of the pipeline it stands for.
+      pipeline: that it stands for.
     """
 
-    def __init__(self, batch: dict[str, np.ndarray], steps_per_epoch: int):
+    def __init__(self, batch: dict[str, np.ndarray], pipeline: Any):
         share = len(batch["label"]) // parallel.num_devices()
         self._batch = parallel.replicate({k: x[:share] for k, x in batch.items()})
-        self._steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch = pipeline.steps_per_epoch
+        self.image_shape, self.classes = pipeline.image_shape, pipeline.classes
+        self.label_counts = pipeline.label_counts
 
     def epoch(self, epoch: int, first_step: int, steps_per_call: int):
         """Yields (batch, step numbers), as the pipelines of data.pipeline do."""
         del epoch
-        steps = np.arange(first_step, self._steps_per_epoch, dtype=np.int32)
+        steps = np.arange(first_step, self.steps_per_epoch, dtype=np.int32)
         steps = np.tile(steps, (parallel.num_devices(), 1))
         starts = range(0, steps.shape[1], steps_per_call)
         calls = parallel.shard([steps[:, i : i + steps_per_call] for i in starts])
@@ -152,39 +154,26 @@ class Training:
             "augmented": any(recipe.augment.values()),
             "steps_per_call": self._steps_per_call,
         }
-        train_step = self._create(data.label_counts)
         if pipeline == "fixed":
             self.batch = next(data.in_order(train.batch_size))
-            data = FixedBatch(self.batch, data.steps_per_epoch)
-        run_steps = make_run_steps(train_step, data.lookup)
-        self._run_steps = parallel.pmap_train(run_steps)
+            data = FixedBatch(self.batch, data)
+        self._create(data)
         self._inputs = itertools.chain.from_iterable(
             data.epoch(epoch, 0, self._steps_per_call) for epoch in itertools.count()
         )
 
-    def _create(self, label_counts: np.ndarray) -> Callable:
-        """Makes network and state as `train` does; returns the step."""
-        recipe = self.recipe
-        self.network = create_network(
-            recipe.model, EMOTIONS, bn_axis_name=parallel.AXIS
-        )
-        num_steps = recipe.train.num_epochs * self._steps_per_epoch
-        schedule = optim.create_schedule(
-            recipe.optimizer, self._steps_per_epoch, num_steps
-        )
-        optimizer = optim.create_optimizer(recipe.optimizer, schedule)
-        ema = recipe.train.ema_decay > 0
-        shape = preprocess.input_shape(recipe.model, self._shape)
-        state = create_state(self.network, optimizer, shape, recipe.seed, ema)
+    def _create(self, data: Any) -> None:
+        """Makes program and state as `train` does, for what its first epoch trains."""
+        programs = Programs(self.recipe, data)
+        phase = programs.groups.phase(0)
+        self._run_steps = programs.run_steps(phase)
+        self.network = create_network(self.recipe.model, data.classes)
+        state = programs.create_state(phase)
         # Copies, since the steps are given the state to overwrite.
         self.variables = jax.tree.map(
             np.array, {"params": state.params, "batch_stats": state.batch_stats}
         )
         self._state = parallel.replicate(state)
-        weights = losses.class_weights_from_counts(
-            label_counts, recipe.loss.class_weights
-        )
-        return make_train_step(recipe, self.network, optimizer, schedule, weights)
 
     def __call__(self) -> int:
         """Returns how many faces it trained on."""

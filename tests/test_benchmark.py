@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pathlib
 import sys
 
 import jax
@@ -276,3 +277,22 @@ def test_a_step_equals_that_of_pytorch(torch, config, name):
         total += start.numel()
     assert moved > 0.9 * total
     assert differ <= 0.005 * total
+
+
+def test_what_a_recipe_freezes_is_not_trained(config):
+    """The speed of fine-tuning is that of its first epoch's groups."""
+    builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
+    config.optimizer.groups = (("head/.*", 1.0), (".*", 0.0))
+    config.optimizer.warmup_epochs = 0.0
+    task = benchmark_jax.Training(config, "fixed", builder)
+    task()
+    before, after = task.variables["params"], jax.device_get(task._state.params)
+    same = jax.tree.map(np.array_equal, before, after)
+    assert not same.pop("head")["kernel"]
+    assert all(jax.tree.leaves(same))
+
+
+def test_a_recipe_takes_an_argument():
+    path = pathlib.Path(default.__file__).parent / "fer2013_dlib_finetune.py"
+    config = benchmark.read_recipe(f"{path}:frozen")
+    assert config.optimizer.groups[-1] == (".*", 0.0)
