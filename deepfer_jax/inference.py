@@ -71,12 +71,12 @@ class Predictor:
 
     def __init__(self, folder: str | os.PathLike = DEFAULT_MODEL):
         self.folder = pathlib.Path(folder)
-        self.metadata = _read_metadata(self.folder / METADATA)
+        self.metadata = read_metadata(self.folder)
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
         self._shape = tuple(self.metadata["input"]["shape"])
-        self._call = jax.jit(_load_program(self.folder / ARTEFACT, self.metadata).call)
+        self._call = jax.jit(load_program(self.folder, ARTEFACT, self.metadata).call)
 
     def predict(self, faces: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
         """Probabilities of each class for each face.
@@ -124,7 +124,13 @@ class Predictor:
         return np.asarray(probabilities)[: len(faces)]
 
 
-def _read_metadata(path: pathlib.Path) -> dict:
+def read_metadata(folder: str | os.PathLike) -> dict:
+    """Returns what an exported model's folder says of it.
+
+    Raises:
+      ModelError: it is missing or damaged.
+    """
+    path = pathlib.Path(folder) / METADATA
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -138,7 +144,15 @@ def _read_metadata(path: pathlib.Path) -> dict:
         ) from None
 
 
-def _load_program(path: pathlib.Path, metadata: dict) -> jax.export.Exported:
+def load_program(
+    folder: str | os.PathLike, name: str, metadata: dict
+) -> jax.export.Exported:
+    """Returns one of the exported programs of a model's folder.
+
+    Raises:
+      ModelError: it is missing, or this jax cannot read it.
+    """
+    path = pathlib.Path(folder) / name
     try:
         return jax.export.deserialize(bytearray(path.read_bytes()))
     except FileNotFoundError:

@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.pretrained import dlib, torchvision
+from deepfer_jax.pretrained import blazeface, dlib, torchvision
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.pretrained.tensors import (
     read_ported,
@@ -22,7 +22,7 @@ from deepfer_jax.pretrained.tensors import (
     write_ported,
 )
 
-SOURCES = ("torchvision", "dlib")
+SOURCES = ("torchvision", "dlib", "blazeface")
 
 
 def port(
@@ -36,10 +36,11 @@ def port(
 
     Args:
       source: one of SOURCES.
-      file: .safetensors, .pth or .pt of torchvision and timm; dlib's .dat.
+      file: .safetensors, .pth or .pt of torchvision and timm; dlib's .dat; BlazeFace's
+        .tflite.
       out: the safetensors file to write.
       skip: regular expressions of tensors to leave out (torchvision).
-      licence: of the weights; dlib's is known.
+      licence: of the weights; dlib's and BlazeFace's are known.
 
     Returns:
       What is stored beside the weights: source, architecture, licence, file, sha256.
@@ -50,6 +51,10 @@ def port(
     if source == "dlib":
         architecture, variables = "dlib_resnet29", dlib.convert(file)
         licence = licence or dlib.LICENCE
+    elif source == "blazeface":
+        name, variables = blazeface.convert(file)
+        architecture = f"blazeface_{name}"
+        licence = licence or blazeface.LICENCE
     elif source == "torchvision":
         try:
             found = torchvision.convert(read_tensors(file), tuple(skip))

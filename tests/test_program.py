@@ -1,0 +1,94 @@
+"""faces.program: faces are read where they are, in as few crops as there are faces."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfer_jax.faces.crop import Framing
+from deepfer_jax.faces.program import Detections, make_analyze, make_read
+
+NUM_PLACES, SIDE = 16, 16
+
+
+def detect(frames, size):
+    """Finds the 16x16 squares of a 4x4 grid whose red is not 0."""
+    del size
+    num = frames.shape[0]
+    corners = jnp.arange(NUM_PLACES)
+    left, top = corners % 4 * SIDE, corners // 4 * SIDE
+    boxes = jnp.stack([left, top, left + SIDE, top + SIDE], -1).astype(jnp.float32)
+    red = frames[:, top + SIDE // 2, left + SIDE // 2, 0]
+    eyes = boxes[:, None, :2] + jnp.array([[4.0, 4], [12, 4]])
+    return Detections(
+        jnp.broadcast_to(boxes, (num, NUM_PLACES, 4)),
+        red / 255,
+        jnp.broadcast_to(eyes, (num, NUM_PLACES, 2, 2)),
+        red > 0,
+    )
+
+
+def classify(crops):
+    """Red as the first number of two."""
+    red = crops[:, 4, 4, 0].astype(jnp.float32)
+    return jnp.stack([red, 255 - red], -1)
+
+
+read = make_read(classify, Framing(), (8, 8, 3))
+analyze = make_analyze(detect, read, 2)
+
+
+def frames_of(*counts, seed=0):
+    """Frames of 64x64 with that many squares each, and their reds by place."""
+    rng = np.random.default_rng(seed)
+    frames = np.zeros((len(counts), 4, 4, 3), np.uint8)
+    for frame, count in zip(frames, counts, strict=True):
+        places = rng.permutation(NUM_PLACES)[:count]
+        frame.reshape(-1, 3)[places, 0] = rng.integers(1, 256, count)
+    reds = frames[..., 0].reshape(len(counts), NUM_PLACES)
+    return frames.repeat(SIDE, 1).repeat(SIDE, 2), reds
+
+
+@pytest.mark.parametrize(
+    "counts", [(0,), (1,), (2,), (4,), (5,), (16,), (0, 0), (0, 3), (2, 0, 16), (9, 9)]
+)
+def test_each_face_has_its_own_probabilities(counts):
+    frames, reds = frames_of(*counts)
+    found, probabilities = jax.jit(analyze)(frames, jnp.array([64, 64]))
+    assert found.mask.sum(1).tolist() == list(counts)
+    expected = np.stack([reds, 255.0 - reds], -1) * (reds > 0)[..., None]
+    np.testing.assert_array_equal(probabilities, expected)
+
+
+def test_no_more_crops_than_needed_are_classified():
+    """A bucket a frame: 0, 1, 4 or 16 crops, seen by a callback."""
+    classified = []
+
+    def counting(crops):
+        jax.debug.callback(lambda: classified.append(len(crops)))
+        return classify(crops)
+
+    counted = jax.jit(
+        make_analyze(detect, make_read(counting, Framing(), (8, 8, 3)), 2)
+    )
+    for counts in ((0,), (1,), (2,), (4,), (5,), (16,)):
+        jax.block_until_ready(counted(frames_of(*counts)[0], jnp.array([64, 64])))
+    jax.effects_barrier()
+    assert classified == [1, 4, 4, 16, 16]
+
+
+def test_one_exported_program_serves_every_number_and_size_of_frames():
+    sizes = jax.export.symbolic_shape("n, h, w")
+    frames = jax.ShapeDtypeStruct((*sizes, 3), jnp.uint8)
+    program = jax.export.export(jax.jit(analyze))(
+        frames, jax.ShapeDtypeStruct((2,), jnp.int32)
+    )
+    again = jax.export.deserialize(program.serialize())
+    for counts in ((1,), (3, 5)):
+        frames, _ = frames_of(*counts)
+        size = jnp.array([64, 64])
+        expected = analyze(frames, size)
+        jax.tree.map(
+            np.testing.assert_array_equal, jax.jit(again.call)(frames, size), expected
+        )
