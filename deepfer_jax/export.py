@@ -4,14 +4,16 @@
 
 The folder holds params.safetensors (variables by path, `params/head/kernel`),
 model.jax_export (uint8 [N, H, W, C] of any N in, calibrated probabilities [N, classes]
-out, with preprocessing and weights inside, for CPU, CUDA and TPU) and metadata.json. A
-program of an older jax runs in a newer one, not the reverse: `export_again` makes it
-anew from the parameters.
+out, with preprocessing and weights inside, for CPU, CUDA and TPU), analyze.jax_export
+and read.jax_export (the same for faces in whole frames, with a detector) and
+metadata.json. A program of an older jax runs in a newer one, not the reverse:
+`export_again` makes it anew from the parameters.
 """
 
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -28,6 +30,10 @@ from deepfer_jax.calibration import calibrate
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
+from deepfer_jax.faces.analyzer import ANALYZE, READ
+from deepfer_jax.faces.crop import Framing
+from deepfer_jax.faces.detector import load_detector, make_detect
+from deepfer_jax.faces.program import make_analyze, make_read
 from deepfer_jax.inference import ARTEFACT, METADATA
 from deepfer_jax.network import (
     PARAMETERS,
@@ -40,6 +46,14 @@ from deepfer_jax.run import read_config
 from deepfer_jax.steps import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# How faces are found in frames: a name of faces.blazeface.BLAZEFACES, the least score
+# of a face, and the crop that the classifier is given.
+DEFAULT_FACES = {
+    "detector": "short",
+    "max_faces": 16,
+    "min_score": 0.65,
+    "framing": {"margin": 1.0, "offset": 0.0},
+}
 
 
 def export_run(
@@ -157,8 +171,11 @@ def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> No
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
     # save_file would make a file that only its owner can read.
     (folder / PARAMETERS).write_bytes(safetensors.numpy.save(flat))
-    program = export_program(variables, metadata)
-    (folder / ARTEFACT).write_bytes(program.serialize())
+    metadata["faces"] = metadata.get("faces") or DEFAULT_FACES
+    programs = {ARTEFACT: export_program(variables, metadata)}
+    programs |= export_face_programs(variables, metadata)
+    for name, program in programs.items():
+        (folder / name).write_bytes(program.serialize())
     metadata["versions"] = {
         "deepfer_jax": deepfer_jax.__version__,
         "jax": jax.__version__,
@@ -173,6 +190,52 @@ def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
     Returns:
       A program of uint8 [N, *input shape] -> float32 [N, classes] for symbolic N.
     """
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
+    return _export(_make_classify(variables, metadata), images)
+
+
+def export_face_programs(
+    variables: Any, metadata: dict[str, Any]
+) -> dict[str, jax.export.Exported]:
+    """Bakes detector and classifier into the two programs of `faces.analyzer`.
+
+    Returns:
+      ANALYZE, of (frames uint8 [N, H, W, 3], size int32 [2]) -> (boxes, scores,
+      landmarks, mask, probabilities), and READ, of (frames, size, frame_of int32 [M],
+      boxes, landmarks) -> probabilities, for symbolic N, H, W and M.
+    """
+    faces = metadata["faces"]
+    read = make_read(
+        _make_classify(variables, metadata),
+        Framing(**faces["framing"]),
+        tuple(metadata["input"]["shape"]),
+    )
+    detect = make_detect(
+        load_detector(faces["detector"]), faces["max_faces"], faces["min_score"]
+    )
+    analyze = make_analyze(detect, read, len(metadata["classes"]))
+
+    def analyze_plainly(frames, size):
+        found, probabilities = analyze(frames, size)
+        return (*found, probabilities)
+
+    num, height, width, total = jax.export.symbolic_shape("n, h, w, m")
+    frames = jax.ShapeDtypeStruct((num, height, width, 3), jnp.uint8)
+    size = jax.ShapeDtypeStruct((2,), jnp.int32)
+    places = (
+        jax.ShapeDtypeStruct((total,), jnp.int32),
+        jax.ShapeDtypeStruct((total, 4), jnp.float32),
+        jax.ShapeDtypeStruct((total, 6, 2), jnp.float32),
+    )
+    return {
+        ANALYZE: _export(analyze_plainly, frames, size),
+        READ: _export(read, frames, size, *places),
+    }
+
+
+def _make_classify(variables: Any, metadata: dict[str, Any]) -> Callable:
+    """Returns `classify(uint8 [N, *input shape]) -> float32 [N, classes]`."""
     model = ConfigDict(metadata["model"])
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     predict = make_predict(
@@ -180,9 +243,8 @@ def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
         preprocess.make_preprocess(model),
         calibration["temperature"],
     )
-    (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
-    return jax.export.export(
-        jax.jit(lambda x: predict(variables, preprocess.to_unit(x))),
-        platforms=PLATFORMS,
-    )(images)
+    return lambda images: predict(variables, preprocess.to_unit(images))
+
+
+def _export(function: Callable, *arguments: jax.ShapeDtypeStruct):
+    return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)

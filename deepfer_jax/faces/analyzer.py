@@ -27,6 +27,8 @@ READ = "read.jax_export"
 # A frame is placed in the upper left of one of these heights and widths, so that few
 # programs are ever compiled.
 _SIDES = (240, 320, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
+# XLA's newer matrix and convolution kernels: twice as fast here.
+_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +62,14 @@ class Analyzer:
                 f"{folder} finds no faces: export it again with scripts/export.py"
             )
         self.max_faces = self.metadata["faces"]["max_faces"]
-        self._analyze = jax.jit(load_program(folder, ANALYZE, self.metadata).call)
-        self._read = jax.jit(load_program(folder, READ, self.metadata).call)
+        self._analyze = self._load(folder, ANALYZE)
+        self._read = self._load(folder, READ)
         self._seen = set()
+
+    def _load(self, folder: str | os.PathLike, name: str):
+        program = load_program(folder, name, self.metadata)
+        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
+        return jax.jit(program.call, compiler_options=options)
 
     def analyze(self, frames: np.ndarray) -> list[list[Face]]:
         """The faces of each frame, the surest first; none gives an empty list.
@@ -81,16 +88,16 @@ class Analyzer:
         frames, size = self._fit(frames)
         if len(frames) == 0:
             return []
-        found, probabilities = jax.device_get(self._analyze(frames, size))
+        results = jax.device_get(self._analyze(frames, size))
         return [
             [
-                self.create_face(*face)
-                for face, there in zip(
-                    zip(*detections[:3], rows, strict=True), detections[3], strict=True
+                self.create_face(box, score, landmarks, probabilities)
+                for box, score, landmarks, there, probabilities in zip(
+                    *result, strict=True
                 )
                 if there
             ]
-            for *detections, rows in zip(*found, probabilities, strict=True)
+            for result in zip(*results, strict=True)
         ]
 
     def read(

@@ -92,7 +92,7 @@ def _predict(
     for what, size in (("classifier", 1), ("regressor", 16)):
         parts = [
             nn.Conv(num * size, (1, 1), name=f"{what}{name}")(x).reshape(
-                len(x), -1, size
+                x.shape[0], -1, size
             )
             for name, x, num in levels
         ]

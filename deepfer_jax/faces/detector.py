@@ -52,7 +52,7 @@ def load_detector(name: str) -> Detector:
 
 
 def make_detect(
-    detector: Detector, max_faces: int = 16, min_score: float = 0.6
+    detector: Detector, max_faces: int = 16, min_score: float = 0.65
 ) -> Callable[[jax.Array, jax.Array], Detections]:
     """Returns `detect(frames, size) -> Detections`.
 
@@ -112,7 +112,7 @@ def letter_box(
 
 
 def _sample_rows(frames: jax.Array, y: jax.Array, height: jax.Array) -> jax.Array:
-    """Means of rows at pairs of places, black outside: float32 [N, len(y) / 2, W, 3]."""
+    """Means of rows at pairs of places y, black outside: float32 [N, pairs, W, 3]."""
     inside = ((y > 0) & (y < height)).astype(jnp.float32)
     y = jnp.clip(y - 0.5, 0, height - 1)
     upper = jnp.floor(y)
