@@ -14,7 +14,7 @@ import os
 import jax
 import numpy as np
 
-from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.face import Face, name_emotion
 from deepfer_jax.inference import (
     DEFAULT_MODEL,
     ModelError,
@@ -91,7 +91,7 @@ class Analyzer:
         results = jax.device_get(self._analyze(frames, size))
         return [
             [
-                self.create_face(box, score, landmarks, probabilities)
+                self._create_face(box, score, landmarks, probabilities)
                 for box, score, landmarks, there, probabilities in zip(
                     *result, strict=True
                 )
@@ -137,17 +137,14 @@ class Analyzer:
         ]
         return np.asarray(self._read(frames, size, *faces))[:num]
 
-    def create_face(
+    def _create_face(
         self,
         box: np.ndarray,
         score: float,
         landmarks: np.ndarray,
         probabilities: np.ndarray,
     ) -> Face:
-        """A Face of this model's classes and threshold, from its parts."""
-        best = int(probabilities.argmax())
-        unsure = bool(probabilities[best] < self.threshold)
-        emotion = self.classes[best]
+        emotion, unsure = name_emotion(probabilities, self.classes, self.threshold)
         return Face(box, float(score), landmarks, emotion, probabilities, unsure)
 
     def _fit(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What is known of one face in a frame."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,3 +23,11 @@ class Face(NamedTuple):
     emotion: str
     probabilities: np.ndarray
     unsure: bool
+
+
+def name_emotion(
+    probabilities: np.ndarray, classes: Sequence[str], threshold: float
+) -> tuple[str, bool]:
+    """The most probable class, and whether its probability is below the threshold."""
+    best = int(probabilities.argmax())
+    return classes[best], bool(probabilities[best] < threshold)

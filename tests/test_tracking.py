@@ -1,0 +1,87 @@
+"""faces.tracking: identities, and labels that do not flicker."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from deepfer_jax.faces.face import Face, name_emotion
+from deepfer_jax.faces.tracking import Tracker, overlap
+
+CLASSES = ("angry", "happy", "neutral")
+
+
+def face(left, top, probabilities=(0.1, 0.2, 0.7), side=40.0):
+    box = np.array([left, top, left + side, top + side], np.float32)
+    probabilities = np.asarray(probabilities, np.float32)
+    emotion, unsure = name_emotion(probabilities, CLASSES, 0.5)
+    return Face(box, 0.9, np.zeros((6, 2), np.float32), emotion, probabilities, unsure)
+
+
+def numbers(tracks):
+    return [track.number for track in tracks]
+
+
+def test_overlap_by_hand():
+    first, second = np.array([0, 0, 10, 10]), np.array([5, 0, 15, 10])
+    assert overlap(first, second) == pytest.approx(50 / 150)
+    assert overlap(first, second + 100) == 0
+    assert overlap(first, first) == 1
+
+
+def test_faces_keep_their_numbers_while_they_move_and_swap_places_in_the_list():
+    tracker = Tracker(CLASSES, 0.5)
+    assert numbers(tracker.update([face(0, 0), face(100, 0)], 0.0)) == [1, 2]
+    for step in range(1, 20):
+        moved = [face(100 - 4 * step, 60 * step / 20), face(4 * step, 0)]
+        assert numbers(tracker.update(moved, step / 25)) == [2, 1]
+
+
+def test_a_face_that_comes_again_soon_is_the_same_and_later_another():
+    tracker = Tracker(CLASSES, 0.5, lost_after=0.5)
+    tracker.update([face(0, 0)], 0.0)
+    assert tracker.update([], 0.2) == []
+    assert numbers(tracker.update([face(2, 2)], 0.4)) == [1]
+    assert numbers(tracker.update([face(2, 2)], 1.0)) == [2]
+    assert numbers(tracker.update([face(200, 2)], 1.1)) == [3]
+
+
+def test_smoothing_depends_on_time_not_on_the_number_of_frames():
+    """After the time constant 1 - 1/e of a step is followed, at any frame rate."""
+    for rate in (5, 10, 30):
+        tracker = Tracker(CLASSES, 0.5, time_constant=0.4)
+        tracker.update([face(0, 0, (1, 0, 0))], 0.0)
+        for i in range(1, round(0.4 * rate) + 1):
+            (track,) = tracker.update([face(0, 0, (0, 1, 0))], i / rate)
+        found = track.face.probabilities
+        np.testing.assert_allclose(found, [np.exp(-1), 1 - np.exp(-1), 0], atol=1e-6)
+        assert track.face.emotion == "happy"
+
+
+def test_without_smoothing_faces_are_as_they_were_found():
+    tracker = Tracker(CLASSES, 0.5, time_constant=0.0)
+    tracker.update([face(0, 0, (1, 0, 0))], 0.0)
+    new = face(1, 1, (0, 0.45, 0.3))
+    (track,) = tracker.update([new], 0.04)
+    assert track.face is new
+    assert track.face.unsure
+
+
+def changes_a_second(time_constant, seconds=60, rate=25):
+    """Label changes of a still face between two emotions, with noise."""
+    rng = np.random.default_rng(0)
+    tracker, labels = Tracker(CLASSES, 0.5, time_constant), []
+    for i in range(seconds * rate):
+        logits = np.array([0.0, 1.0, 1.2]) + rng.normal(0, 0.5, 3)
+        probabilities = np.exp(logits) / np.exp(logits).sum()
+        place = rng.normal(0, 1, 2)
+        (track,) = tracker.update([face(*place, probabilities)], i / rate)
+        assert track.number == 1
+        labels.append(track.face.emotion)
+    return sum(a != b for a, b in itertools.pairwise(labels)) / seconds
+
+
+def test_labels_do_not_flicker():
+    before, after = changes_a_second(0.0), changes_a_second(0.4)
+    assert before > 5
+    assert after < before / 8
