@@ -10,6 +10,8 @@ animations (which frame would be the face?), floating-point and 32-bit images (w
 value would be white?), damaged and cut-off files. Needs Pillow and numpy alone.
 """
 
+import io
+import math
 import os
 import pathlib
 
@@ -40,19 +42,39 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
       ImageError: not an image, damaged, cut off, too large, animated or of floating
         point.
     """
+    return _read(path, str(path))
+
+
+def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
+    """As `read_image`, of a file's bytes; its pixels are counted before it is decoded.
+
+    Raises:
+      ImageError: as `read_image`, or it has more than `max_pixels`.
+    """
+    return _read(io.BytesIO(data), "the image", max_pixels)
+
+
+def _read(
+    file: str | os.PathLike | io.BytesIO, name: str, max_pixels: float = math.inf
+) -> np.ndarray:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(
+                    f"{name}: {image.width} x {image.height} pixels, more than "
+                    f"{max_pixels:,}"
+                )
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ImageError(f"{path}: an animation of {image.n_frames} frames")
+                raise ImageError(f"{name}: an animation of {image.n_frames} frames")
             # A PGM file of 16 bits is opened as 32.
             if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
                 kind = "floating-point" if image.mode == "F" else "32-bit"
-                raise ImageError(f"{path}: {kind} pixels, of no known range")
+                raise ImageError(f"{name}: {kind} pixels, of no known range")
             return _to_uint8(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except Exception as error:  # Pillow raises nearly anything for a damaged file.
-        raise ImageError(f"{path}: not a whole image ({error})") from None
+        raise ImageError(f"{name}: not a whole image ({error})") from None
 
 
 def _to_uint8(image: Image.Image) -> np.ndarray:
