@@ -32,7 +32,12 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
 from deepfer_jax.faces.analyzer import ANALYZE, READ
 from deepfer_jax.faces.crop import Framing
-from deepfer_jax.faces.detector import load_detector, make_detect
+from deepfer_jax.faces.detector import (
+    MAX_FACES,
+    MIN_SCORE,
+    load_detector,
+    make_detect,
+)
 from deepfer_jax.faces.program import make_analyze, make_read
 from deepfer_jax.inference import ARTEFACT, METADATA
 from deepfer_jax.network import (
@@ -46,14 +51,8 @@ from deepfer_jax.run import read_config
 from deepfer_jax.steps import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# How faces are found in frames: a name of faces.blazeface.BLAZEFACES, the least score
-# of a face, and the crop that the classifier is given.
-DEFAULT_FACES = {
-    "detector": "short",
-    "max_faces": 16,
-    "min_score": 0.65,
-    "framing": {"margin": 1.0, "offset": 0.0},
-}
+# The crop that suits FER2013's faces best, by detector (results/framing.json).
+FRAMINGS = {"short": Framing(1.1, -0.05), "full": Framing(1.1, 0.0)}
 
 
 def export_run(
@@ -62,6 +61,7 @@ def export_run(
     data_dir: str | os.PathLike | None = None,
     calibrated: bool = True,
     batch_size: int = 256,
+    detector: str = "short",
 ) -> dict[str, Any]:
     """Exports a run's best checkpoint, calibrated on its validation split.
 
@@ -74,6 +74,7 @@ def export_run(
       calibrated: False exports probabilities as the network was trained to give them,
         and needs no data.
       batch_size: faces a call, to calibrate.
+      detector: that finds faces in frames: a name of FRAMINGS.
 
     Returns:
       The metadata.
@@ -112,7 +113,7 @@ def export_run(
         "calibration": calibration,
         "model": network.model.to_dict(),
     }
-    _write(pathlib.Path(out), network.variables, metadata)
+    _write(pathlib.Path(out), network.variables, metadata, detector)
     return metadata
 
 
@@ -152,18 +153,27 @@ def format_calibration(found: dict[str, Any]) -> str:
     )
 
 
-def export_again(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
-    """Makes the program anew from an exported folder's parameters, with this jax.
+def export_again(
+    model: str | os.PathLike, out: str | os.PathLike, detector: str = "short"
+) -> dict[str, Any]:
+    """Makes the programs anew from an exported folder's parameters, with this jax.
+
+    Args:
+      model: the exported folder.
+      out: folder to write.
+      detector: that finds faces in frames: a name of FRAMINGS.
 
     Raises:
       UserError: the folder lacks its parameters or metadata.
     """
     variables, metadata = load_model(model)
-    _write(pathlib.Path(out), variables, metadata)
+    _write(pathlib.Path(out), variables, metadata, detector)
     return metadata
 
 
-def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> None:
+def _write(
+    folder: pathlib.Path, variables: Any, metadata: dict[str, Any], detector: str
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     variables = jax.device_get(variables)
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
@@ -171,7 +181,12 @@ def _write(folder: pathlib.Path, variables: Any, metadata: dict[str, Any]) -> No
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
     # save_file would make a file that only its owner can read.
     (folder / PARAMETERS).write_bytes(safetensors.numpy.save(flat))
-    metadata["faces"] = metadata.get("faces") or DEFAULT_FACES
+    metadata["faces"] = {
+        "detector": detector,
+        "max_faces": MAX_FACES,
+        "min_score": MIN_SCORE,
+        "framing": FRAMINGS[detector]._asdict(),
+    }
     programs = {ARTEFACT: export_program(variables, metadata)}
     programs |= export_face_programs(variables, metadata)
     for name, program in programs.items():

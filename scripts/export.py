@@ -22,14 +22,24 @@ def main() -> None:
         action="store_true",
         help="without temperature and threshold, which need the validation split",
     )
+    parser.add_argument(
+        "--detector",
+        choices=export.FRAMINGS,
+        default="short",
+        help="of faces in frames: short for a camera, full for small ones too",
+    )
     args = parser.parse_args()
 
     if args.workdir:
         metadata = export.export_run(
-            args.workdir, args.out, args.data_dir, calibrated=not args.uncalibrated
+            args.workdir,
+            args.out,
+            args.data_dir,
+            calibrated=not args.uncalibrated,
+            detector=args.detector,
         )
     else:
-        metadata = export.export_again(args.model, args.out)
+        metadata = export.export_again(args.model, args.out, args.detector)
     print(f"{metadata['num_parameters']:,} parameters exported to {args.out}")
     if metadata["calibration"]:
         print(export.format_calibration(metadata["calibration"]))

@@ -42,7 +42,7 @@ MAX_PIXELS = 3840 * 2160
 _MAX_SMOOTHING = 5.0
 
 
-class BadMessage(ValueError):
+class BadMessage(ValueError):  # noqa: N818 (an answer, not a failure)
     """What a client sent cannot be used; the text says why."""
 
 

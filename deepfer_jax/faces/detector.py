@@ -21,6 +21,9 @@ from deepfer_jax.faces.program import Detections
 from deepfer_jax.pretrained.tensors import read_ported
 
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
+# Below this score a candidate is no face: cats reach 0.6, dim faces 0.75.
+MIN_SCORE = 0.65
+MAX_FACES = 16
 # Candidates that take part in the suppression.
 _NUM_CANDIDATES = 128
 # MediaPipe's: boxes that overlap more than this are one face.
@@ -52,7 +55,7 @@ def load_detector(name: str) -> Detector:
 
 
 def make_detect(
-    detector: Detector, max_faces: int = 16, min_score: float = 0.65
+    detector: Detector, max_faces: int = MAX_FACES, min_score: float = MIN_SCORE
 ) -> Callable[[jax.Array, jax.Array], Detections]:
     """Returns `detect(frames, size) -> Detections`.
 

@@ -1,0 +1,33 @@
+"""Measures which crop around a detected face suits a classifier; prints JSON.
+
+python scripts/measure_framing.py --dataset fer2013 --split public_test
+"""
+
+import argparse
+import json
+
+from deepfer_jax import errors
+from deepfer_jax.data import datasets
+from deepfer_jax.faces.blazeface import BLAZEFACES
+from deepfer_jax.faces.framing import measure_framing
+from deepfer_jax.inference import DEFAULT_MODEL
+from deepfer_jax.network import load_network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="of scripts/export.py, or a run")
+    add("--dataset", required=True, help="of gray faces: fer2013, ...")
+    add("--split", required=True, help="that choices are made on: public_test, ...")
+    add("--data_dir", default="data", help="where it was prepared")
+    args = parser.parse_args()
+    network = load_network(args.model)
+    builder = datasets.load_builder(args.dataset, args.data_dir)
+    found = [measure_framing(network, builder, args.split, name) for name in BLAZEFACES]
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    with errors.reported():
+        main()
