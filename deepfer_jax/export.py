@@ -31,10 +31,10 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
 from deepfer_jax.faces.analyzer import ANALYZE, READ
+from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import (
     MAX_FACES,
-    MIN_SCORE,
     load_detector,
     make_detect,
 )
@@ -184,7 +184,7 @@ def _write(
     metadata["faces"] = {
         "detector": detector,
         "max_faces": MAX_FACES,
-        "min_score": MIN_SCORE,
+        "min_score": BLAZEFACES[detector].min_score,
         "framing": FRAMINGS[detector]._asdict(),
     }
     programs = {ARTEFACT: export_program(variables, metadata)}

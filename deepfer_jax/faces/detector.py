@@ -21,8 +21,6 @@ from deepfer_jax.faces.program import Detections
 from deepfer_jax.pretrained.tensors import read_ported
 
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"
-# Below this score a candidate is no face: cats reach 0.6, dim faces 0.75.
-MIN_SCORE = 0.65
 MAX_FACES = 16
 # Candidates that take part in the suppression.
 _NUM_CANDIDATES = 128
@@ -55,7 +53,7 @@ def load_detector(name: str) -> Detector:
 
 
 def make_detect(
-    detector: Detector, max_faces: int = MAX_FACES, min_score: float = MIN_SCORE
+    detector: Detector, max_faces: int = MAX_FACES, min_score: float | None = None
 ) -> Callable[[jax.Array, jax.Array], Detections]:
     """Returns `detect(frames, size) -> Detections`.
 
@@ -65,9 +63,11 @@ def make_detect(
     Args:
       detector: of `load_detector`.
       max_faces: places for faces in a frame; the best are kept.
-      min_score: in [0, 1], below which a candidate is no face.
+      min_score: in [0, 1], below which a candidate is no face; None for the detector's
+        own.
     """
     model, anchors = detector.model, detector.model.anchors()
+    min_score = model.min_score if min_score is None else min_score
 
     def detect(frames, size):
         images, scale, corner = letter_box(frames, size, model.size)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax.evaluate import open_split
+from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.crop import Framing, crop_faces
-from deepfer_jax.faces.detector import MIN_SCORE, load_detector, make_detect
+from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.network import Network, create_network
 from deepfer_jax.preprocess import make_preprocess, to_unit
 
@@ -87,7 +88,7 @@ def measure_framing(
         "dataset": builder.info.full_name,
         "split": split,
         "detector": detector,
-        "min_score": MIN_SCORE,
+        "min_score": BLAZEFACES[detector].min_score,
         "n": len(found),
         "recall": float(found.mean()),
         "accuracy_of_faces": float(plain[found].mean()),

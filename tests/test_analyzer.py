@@ -1,0 +1,151 @@
+"""faces.analyzer: photographs to emotions, one program, any size, many threads."""
+
+import concurrent.futures
+import logging
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.crop import Framing, crop_faces
+from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
+from tests import photos
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    """The model that ships."""
+    return Analyzer()
+
+
+@pytest.fixture
+def smiling():
+    return photos.on_canvas(photos.photo("astronaut"), 480 / 512)
+
+
+def test_the_astronaut_smiles(analyzer, smiling):
+    ((face,),) = analyzer.analyze(smiling)
+    assert (face.emotion, face.unsure) == ("happy", False)
+    assert face.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    left, top, right, bottom = face.box
+    assert 230 < left < right < 350
+    assert 50 < top < bottom < 180
+
+
+def test_no_face_is_an_empty_list(analyzer):
+    for name in photos.WITHOUT:
+        assert analyzer.analyze(photos.photo(name)) == [[]]
+    assert analyzer.analyze(np.zeros((0, 480, 640, 3), np.uint8)) == []
+
+
+def test_the_whole_is_the_sum_of_its_parts(analyzer, smiling):
+    """Cut out by hand and classified alone, the face has the same probabilities."""
+    ((face,),) = analyzer.analyze(smiling)
+    framing = Framing(**analyzer.metadata["faces"]["framing"])
+    crop = crop_faces(
+        jnp.asarray(smiling[None]),
+        np.zeros(1, np.int32),
+        jnp.asarray(face.box[None]),
+        jnp.asarray(face.landmarks[None]),
+        framing,
+        jnp.asarray(np.array(smiling.shape[:2])),
+        (48, 48, 1),
+    )
+    expected = Predictor().predict(np.asarray(crop))[0]
+    np.testing.assert_allclose(face.probabilities, expected, atol=2e-3)
+    again = analyzer.read(smiling, [0], face.box[None], face.landmarks[None])
+    np.testing.assert_allclose(face.probabilities, again[0], atol=2e-3)
+    assert analyzer.read(smiling, [], [], []).shape == (0, 7)
+
+
+def test_a_frame_may_have_any_size_and_says_when_it_compiles(analyzer, smiling, caplog):
+    with caplog.at_level(logging.INFO):
+        ((first,),) = analyzer.analyze(smiling[:470, 5:])
+        count = len(caplog.records)
+        ((second,),) = analyzer.analyze(smiling[:465, 9:])
+    assert len(caplog.records) == count  # the same array holds both
+    assert count <= 1
+    np.testing.assert_allclose(first.box - second.box, [4, 0, 4, 0], atol=3)
+    with caplog.at_level(logging.INFO):
+        analyzer.analyze(smiling[:200, :300])
+    assert "compiling for 1 frame(s) of up to 320x240" in caplog.text
+
+
+def test_as_many_faces_as_there_are(analyzer):
+    """Four and six faces in a frame, in a batch with an empty one."""
+    face = photos.photo("astronaut")[40:210, 140:310]
+    row = np.concatenate([face] * 3, axis=1)
+    six = np.concatenate([row, row])
+    four = six.copy()
+    four[:170, 170:] = 100
+    frames = np.stack([six, np.full_like(six, 100), four])
+    found = analyzer.analyze(frames)
+    assert [len(faces) for faces in found] == [6, 0, 4]
+    for faces in found:
+        assert all(f.emotion == "happy" for f in faces)
+    scores = [f.score for f in found[0]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_colours_are_red_green_blue(analyzer, smiling):
+    """The classifier's gray is the luma of RGB: swapped colours give other numbers."""
+    ((face,),) = analyzer.analyze(smiling)
+    luma = np.rint(smiling @ [0.299, 0.587, 0.114]).astype(np.uint8)
+    where = ([0], face.box[None], face.landmarks[None])
+    gray = analyzer.read(np.repeat(luma[..., None], 3, 2), *where)
+    np.testing.assert_allclose(gray[0], face.probabilities, atol=1e-3)
+    swapped = analyzer.read(smiling[..., ::-1], *where)
+    assert np.abs(swapped[0] - face.probabilities).max() > 2e-3
+
+
+def test_threads_get_the_answers_of_one(analyzer, smiling):
+    frames = [np.roll(smiling, shift, axis=1) for shift in range(-40, 40, 10)]
+    expected = [analyzer.analyze(frame)[0][0] for frame in frames]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda i: analyzer.analyze(frames[i % 8]), range(48)))
+    for i, ((face,),) in enumerate(found):
+        np.testing.assert_array_equal(face.box, expected[i % 8].box)
+        np.testing.assert_array_equal(face.probabilities, expected[i % 8].probabilities)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((480, 640), np.uint8), r"expected uint8 .* found uint8 \[480, 640\]"),
+        (np.zeros((480, 640, 3), np.float32), "found float32"),
+        (np.zeros((480, 640, 4), np.uint8), r"found uint8 \[1, 480, 640, 4\]"),
+        (np.zeros((1, 0, 640, 3), np.uint8), "1 to 3840 pixels .* 0 x 640"),
+        (np.zeros((1, 8, 4000, 3), np.uint8), "8 x 4000: make them smaller"),
+    ],
+)
+def test_other_arrays_are_refused(analyzer, frames, message):
+    with pytest.raises(ModelError, match=message):
+        analyzer.analyze(frames)
+
+
+def test_a_model_of_before_says_what_to_do(tmp_path):
+    for path in pathlib.Path(DEFAULT_MODEL).iterdir():
+        if path.suffix != ".jax_export":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    metadata = tmp_path / "metadata.json"
+    with pytest.raises(ModelError, match=r"analyze\.jax_export is missing"):
+        Analyzer(tmp_path)
+    metadata.write_text(metadata.read_text().replace('"faces"', '"nothing"'))
+    with pytest.raises(ModelError, match="finds no faces: export it again"):
+        Analyzer(tmp_path)
+
+
+def test_running_needs_jax_and_numpy_only(run_python):
+    """No Flax, no training library, no Pillow."""
+    run_python(
+        "-c",
+        "import sys\n"
+        "for name in ('flax', 'optax', 'orbax', 'tensorflow', 'PIL', 'ml_collections',"
+        " 'safetensors', 'clu'):\n"
+        "    sys.modules[name] = None\n"
+        "import numpy as np\n"
+        "from deepfer_jax.faces.analyzer import Analyzer\n"
+        "assert Analyzer().analyze(np.zeros((240, 320, 3), np.uint8)) == [[]]\n",
+    )

@@ -1,0 +1,224 @@
+"""demo: HTTP and WebSocket answers, what is refused, and the page in a browser."""
+
+import asyncio
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import photos
+
+pytest.importorskip("starlette")
+pytest.importorskip("httpx")
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from deepfer_jax.demo import server
+from deepfer_jax.faces.analyzer import Analyzer
+
+
+def encoded(frame, kind="JPEG", **options):
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client():
+    with TestClient(server.create_app(Analyzer())) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def smiling():
+    return photos.on_canvas(photos.photo("astronaut"), 480 / 512)
+
+
+def test_health(client):
+    answer = client.get("/healthz").json()
+    assert answer["status"] == "ok"
+    assert len(answer["classes"]) == 7
+
+
+def test_a_picture_is_read_as_the_description_says(client, smiling):
+    answer = client.post("/v1/analyze", content=encoded(smiling, "PNG")).json()
+    (face,) = answer["faces"]
+    assert face["emotion"] == "happy"
+    assert (answer["width"], answer["height"]) == (640, 480)
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name, found in (("Answer", answer), ("Face", face)):
+        assert set(schemas[name]["required"]) == found.keys()
+        assert schemas[name]["properties"].keys() == found.keys()
+    gray = encoded(smiling[..., 1], "PNG")
+    assert len(client.post("/v1/analyze", content=gray).json()["faces"]) == 1
+    empty = encoded(np.zeros((48, 64, 3), np.uint8))
+    assert client.post("/v1/analyze", content=empty).json()["faces"] == []
+
+
+def bad_images():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    yield "nothing", b"", "not a whole image"
+    yield "noise", rng.bytes(1000), "not a whole image"
+    yield "a cut JPEG", encoded(noise)[:-700], "not a whole image"
+    yield "a cut PNG", encoded(noise, "PNG")[:-5000], "not a whole image"
+    still = Image.new("L", (4, 4))
+    file = io.BytesIO()
+    still.save(file, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
+    yield "an animation", file.getvalue(), "an animation of 2 frames"
+    bomb = io.BytesIO()
+    Image.new("1", (12_000, 10_000)).save(bomb, "PNG")
+    yield "a bomb", bomb.getvalue(), "12000 x 10000 pixels, more than"
+    yield "too many bytes", bytes(server.MAX_BYTES + 1), "more than 10,000,000 bytes"
+    yield "a strip", encoded(np.zeros((1, 5000, 3), np.uint8)), "make them smaller"
+    floating = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(floating, "TIFF")
+    yield "floating point", floating.getvalue(), "floating-point pixels"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [pytest.param(*x[1:], id=x[0]) for x in bad_images()]
+)
+def test_what_is_no_picture_is_refused_and_the_next_is_read(
+    client, smiling, data, message
+):
+    answer = client.post("/v1/analyze", content=data)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+    with client.websocket_connect("/v1/stream") as stream:
+        stream.send_bytes(data)
+        answer = stream.receive_json()
+        assert message in answer["error"]
+        stream.send_bytes(encoded(smiling))
+        assert stream.receive_json()["faces"][0]["emotion"] == "happy"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"smoothing": "x"}', '{"smoothing": -1}', '{"smoothing": true}',
+     '{"smoothing": NaN}', '{"x": 1}', '{"smoothing": 1, "x": 1}', "7", "null"],
+)  # fmt: skip
+def test_other_messages_are_answered_by_an_error(client, text):
+    with client.websocket_connect("/v1/stream") as stream:
+        stream.send_text(text)
+        assert "expected an image" in stream.receive_json()["error"]
+
+
+def test_a_stream_follows_and_smooths(client, smiling):
+    with client.websocket_connect("/v1/stream") as stream:
+        stream.send_text(json.dumps({"smoothing": 5}))
+        stream.send_bytes(encoded(smiling))
+        first = stream.receive_json()
+        stream.send_bytes(encoded(smiling[:, ::-1]))
+        second = stream.receive_json()
+        assert (first["frame"], second["frame"]) == (1, 2)
+        assert first["faces"][0]["track"] == 1
+        moved = np.roll(smiling, 5, axis=1)
+        stream.send_bytes(encoded(moved))
+        assert stream.receive_json()["faces"][0]["track"] == first["faces"][0]["track"]
+
+
+def test_the_newest_frame_wins(smiling):
+    """While one is read, of those that come only the last is kept."""
+
+    class Slow:
+        classes, threshold, num_calls = ("a", "b"), 0.5, 0
+
+        def analyze(self, frame):
+            self.num_calls += 1
+            time.sleep(0.3)
+            return [[]]
+
+    slow = Slow()
+    data = encoded(smiling)
+    with (
+        TestClient(server.create_app(slow)) as client,
+        client.websocket_connect("/v1/stream") as stream,
+    ):
+        for _ in range(20):
+            stream.send_bytes(data)
+        frames = [stream.receive_json()["frame"]]
+        while frames[-1] != 20:
+            frames.append(stream.receive_json()["frame"])
+    assert len(frames) <= 4
+    assert slow.num_calls == len(frames)
+
+
+def test_other_sites_cannot_read_the_stream(client):
+    for origin, allowed in (
+        ("http://testserver", True),
+        ("https://evil.example", False),
+        ("http://testserver.evil.example", False),
+        ("null", False),
+    ):
+        headers = {"origin": origin, "host": "testserver"}
+        if allowed:
+            with client.websocket_connect("/v1/stream", headers=headers):
+                continue
+        with (
+            pytest.raises(WebSocketDisconnect),
+            client.websocket_connect("/v1/stream", headers=headers),
+        ):
+            pass
+
+
+@pytest.fixture
+def address():
+    """A running server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "deepfer_jax.demo", "--port", str(port)]
+    process = subprocess.Popen(command)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            time.sleep(0.1)
+            try:
+                urllib.request.urlopen(f"{address}/healthz")
+                break
+            except OSError:
+                continue
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_page_shows_the_face_and_then_none(address, smiling, tmp_path):
+    """Chromium's camera plays the astronaut for five seconds, then a wall for three."""
+    pytest.importorskip("websockets")
+    from tests import chromium
+
+    if chromium.find() is None:
+        pytest.skip("needs Chromium")
+    wall = np.full_like(smiling, 110)
+    camera = tmp_path / "camera.y4m"
+    chromium.write_y4m(camera, np.stack([smiling] * 75 + [wall] * 45))
+
+    async def look():
+        url = f"{address}/?camera"
+        async with chromium.open_page(url, tmp_path / "profile", camera) as page:
+            status = "document.getElementById('status').textContent"
+            await page.until(f"{status}.startsWith('1 face: happy')", 60)
+            await page.until("Number(document.getElementById('rate').textContent) > 2")
+            for scheme, width in (("light", 1000), ("dark", 1000), ("light", 390)):
+                await page.resize(width, 900, scheme)
+                code = "document.documentElement.scrollWidth <= innerWidth"
+                assert await page.evaluate(code)
+                await page.screenshot(tmp_path / f"{scheme}_{width}.png")
+            await page.until(f"{status} === 'No face.'")
+            assert "not" not in await page.evaluate(status)
+            # The keyboard reaches the controls.
+            await page.evaluate("document.getElementById('camera').focus()")
+            code = "document.activeElement.id"
+            assert await page.evaluate(code) == "camera"
+
+    asyncio.run(look())
