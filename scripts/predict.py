@@ -1,58 +1,62 @@
-"""Reads the emotion of each face image: one JSON line a file.
+"""Finds the faces in images and reads their emotions: one JSON line an image.
 
-python scripts/predict.py faces/ more/face.jpg
-python scripts/predict.py --model models/quickstart faces/
+python scripts/predict.py photos/ more/photo.jpg
+python scripts/predict.py --face faces/
+python scripts/predict.py photo.jpg --out annotated/
 
-Each image is one face, already cropped. Needs jax, numpy, flatbuffers and Pillow.
+With --face each image is one face, already cropped. Needs jax, numpy, flatbuffers and
+Pillow.
 """
 
 import argparse
 import json
 import pathlib
 import sys
+from typing import Any
 
-from deepfer_jax.data.images import ImageError, is_image_name, read_image
+from deepfer_jax.data.images import ImageError, find_images, read_image
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.photos import draw_faces, read_photo, save_picture
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
 
 
-def find_images(paths: list[str]):
-    """Yields the files named, and the images below the folders named."""
-    for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            yield from filter(is_image_name, sorted(path.rglob("*")))
-        else:
-            yield path
+def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:
+    prediction = predictor.classify([read_image(path)])[0]
+    probabilities = prediction.probabilities.tolist()
+    return {
+        "emotion": prediction.label,
+        "probability": prediction.probability,
+        "unsure": prediction.unsure,
+        "probabilities": dict(zip(predictor.classes, probabilities, strict=True)),
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="a folder of scripts/export.py; by default the model that ships",
-    )
-    parser.add_argument("paths", nargs="+", help="image files, or folders of them")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
+    add("--face", action="store_true", help="each image is one face, already cropped")
+    add("--out", type=pathlib.Path, help="folder for the pictures with boxes on them")
+    add("paths", nargs="+", help="image files, or folders of them")
     args = parser.parse_args()
 
-    predictor = Predictor(args.model)
+    model = Predictor(args.model) if args.face else Analyzer(args.model)
     failures = 0
     for path in find_images(args.paths):
         line = {"file": str(path)}
         try:
-            prediction = predictor.classify([read_image(path)])[0]
+            if args.face:
+                line |= read_face(model, path)
+            else:
+                image, faces = read_photo(model, path)
+                line["faces"] = [face.as_dict(model.classes) for face in faces]
+                if args.out:
+                    picture = draw_faces(image, faces, model.classes)
+                    out = args.out / f"{path.stem}.jpg"
+                    line["annotated"] = save_picture(picture, out)
         except (ImageError, ModelError) as error:
             line["error"] = str(error)
             failures += 1
-        else:
-            probabilities = prediction.probabilities.tolist()
-            line |= {
-                "emotion": prediction.label,
-                "probability": prediction.probability,
-                "unsure": prediction.unsure,
-                "probabilities": dict(
-                    zip(predictor.classes, probabilities, strict=True)
-                ),
-            }
         print(json.dumps(line), flush=True)
     return 1 if failures else 0
 

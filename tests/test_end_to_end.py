@@ -289,7 +289,8 @@ def test_predict_prints_a_line_a_file_and_goes_on_after_errors(
     (folder / "notes.txt").write_text("left out")
     missing = tmp_path / "missing.png"
     result = run_python(
-        "scripts/predict.py", "--model", model, folder, missing, check=False
+        *("scripts/predict.py", "--face", "--model", model, folder, missing),
+        check=False,
     )
     assert result.returncode == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]

@@ -7,12 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import CsvSource
 from deepfer_jax.data.synthetic import draw_face
 from deepfer_jax.inference import DEFAULT_MODEL, Predictor
 from deepfer_jax.model_card import model_card
+from tests import photos
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "fer2013_tiny"
@@ -25,7 +27,7 @@ def predictor():
 
 
 def test_it_is_small_and_calibrated(predictor):
-    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 2e6
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 5e6
     calibration = predictor.metadata["calibration"]
     assert calibration["ece_after"] <= 0.02
     assert calibration["coverage"] > 0.2
@@ -33,13 +35,36 @@ def test_it_is_small_and_calibrated(predictor):
 
 
 def test_predict_needs_no_model_of_ones_own(run_python, tmp_path):
-    from PIL import Image
-
     face = draw_face(np.random.default_rng(0), "happy")
     Image.fromarray(face).resize((200, 200)).save(tmp_path / "face.png")
-    line = json.loads(run_python("scripts/predict.py", tmp_path / "face.png").stdout)
+    command = ("scripts/predict.py", "--face", tmp_path / "face.png")
+    line = json.loads(run_python(*command).stdout)
     assert line["emotion"] in EMOTIONS
     assert line["unsure"] in (True, False)
+
+
+def test_predict_finds_faces_in_photos_and_draws_them(run_python, tmp_path):
+    """A photo made large too: boxes are in its own pixels."""
+    astronaut = Image.fromarray(photos.photo("astronaut"))
+    folder, out = tmp_path / "photos", tmp_path / "annotated"
+    folder.mkdir()
+    astronaut.save(folder / "a.png")
+    astronaut.resize((2560, 2560)).save(folder / "b.png")
+    Image.fromarray(photos.photo("coffee")).save(folder / "c.jpg")
+    (folder / "d.png").write_bytes(b"no image")
+    result = run_python("scripts/predict.py", folder, "--out", out, check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    small, large, none, bad = map(json.loads, result.stdout.splitlines())
+    assert small["faces"][0]["emotion"] == large["faces"][0]["emotion"] == "happy"
+    difference = np.array(large["faces"][0]["box"]) / 5 - small["faces"][0]["box"]
+    assert np.abs(difference).max() < 5
+    assert none["faces"] == []
+    assert "not a whole image" in bad["error"]
+    drawn = np.asarray(Image.open(out / "a.jpg"), float)
+    changed = np.abs(drawn - np.asarray(astronaut)).max(-1) > 60
+    assert changed[75:180, 170:440].mean() > 0.2
+    assert changed[300:].mean() < 0.01
 
 
 def test_the_model_card_says_what_the_files_say():

@@ -14,6 +14,7 @@ import io
 import math
 import os
 import pathlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,6 +29,20 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 class ImageError(ValueError):
     """An image file that cannot be read; the message names it and says why."""
+
+
+def find_images(paths: Iterable[str | os.PathLike]) -> Iterator[pathlib.Path]:
+    """Yields the files named, and the images below the folders named, sorted."""
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            yield from filter(is_image_name, sorted(path.rglob("*")))
+        else:
+            yield path
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3] -> [H, W, 3]: gray is repeated."""
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def is_image_name(path: pathlib.Path) -> bool:

@@ -30,7 +30,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 import deepfer_jax
-from deepfer_jax.data.images import ImageError, decode_image
+from deepfer_jax.data.images import ImageError, decode_image, to_rgb
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.tracking import Tracker
@@ -67,7 +67,7 @@ def create_app(analyzer: Analyzer) -> Starlette:
             frame, faces = await asyncio.to_thread(read_faces, analyzer, data)
         except BadMessage as error:
             return JSONResponse({"error": str(error)}, status_code=400)
-        answer = describe(frame, [describe_face(f, analyzer.classes) for f in faces])
+        answer = describe(frame, [face.as_dict(analyzer.classes) for face in faces])
         answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)
         return JSONResponse(answer)
 
@@ -106,9 +106,7 @@ def read_faces(analyzer: Analyzer, data: bytes) -> tuple[np.ndarray, list[Face]]
     if len(data) > MAX_BYTES:
         raise BadMessage(f"an image of more than {MAX_BYTES:,} bytes")
     try:
-        frame = decode_image(data, MAX_PIXELS)
-        if frame.ndim == 2:
-            frame = np.repeat(frame[..., None], 3, axis=2)
+        frame = to_rgb(decode_image(data, MAX_PIXELS))
         return frame, analyzer.analyze(frame)[0]
     except (ImageError, ModelError) as error:
         raise BadMessage(str(error)) from None
@@ -117,21 +115,6 @@ def read_faces(analyzer: Analyzer, data: bytes) -> tuple[np.ndarray, list[Face]]
 def describe(frame: np.ndarray, faces: list[dict[str, Any]]) -> dict[str, Any]:
     """What a client is told of a frame; boxes are in its pixels."""
     return {"width": frame.shape[1], "height": frame.shape[0], "faces": faces}
-
-
-def describe_face(face: Face, classes: tuple[str, ...]) -> dict[str, Any]:
-    """A face as JSON: box and landmarks in pixels, probabilities by class."""
-    return {
-        "box": [round(float(x), 1) for x in face.box],
-        "score": round(face.score, 4),
-        "landmarks": [[round(float(x), 1) for x in point] for point in face.landmarks],
-        "emotion": face.emotion,
-        "unsure": face.unsure,
-        "probabilities": {
-            name: round(float(p), 5)
-            for name, p in zip(classes, face.probabilities, strict=True)
-        },
-    }
 
 
 def is_same_origin(websocket: WebSocket) -> bool:
@@ -198,8 +181,7 @@ async def _answer(
         else:
             tracks = tracker.update(faces, received)
             described = [
-                {"track": t.number} | describe_face(t.face, analyzer.classes)
-                for t in tracks
+                {"track": t.number} | t.face.as_dict(analyzer.classes) for t in tracks
             ]
             answer = describe(frame, described)
             answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)

@@ -1,7 +1,7 @@
 """What is known of one face in a frame."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,22 @@ class Face(NamedTuple):
     emotion: str
     probabilities: np.ndarray
     unsure: bool
+
+    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The face as JSON can hold it; probabilities by name."""
+        return {
+            "box": [round(float(x), 1) for x in self.box],
+            "score": round(self.score, 4),
+            "landmarks": [
+                [round(float(x), 1) for x in point] for point in self.landmarks
+            ],
+            "emotion": self.emotion,
+            "unsure": self.unsure,
+            "probabilities": {
+                name: round(float(p), 5)
+                for name, p in zip(classes, self.probabilities, strict=True)
+            },
+        }
 
 
 def name_emotion(
