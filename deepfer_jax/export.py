@@ -5,9 +5,9 @@
 The folder holds params.safetensors (variables by path, `params/head/kernel`),
 model.jax_export (uint8 [N, H, W, C] of any N in, calibrated probabilities [N, classes]
 out, with preprocessing and weights inside, for CPU, CUDA and TPU), analyze.jax_export
-and read.jax_export (the same for faces in whole frames, with a detector) and
-metadata.json. A program of an older jax runs in a newer one, not the reverse:
-`export_again` makes it anew from the parameters.
+(the same for the faces in whole frames, with a detector) and metadata.json. A program
+of an older jax runs in a newer one, not the reverse: `export_again` makes it anew from
+the parameters.
 """
 
 import json
@@ -30,7 +30,7 @@ from deepfer_jax.calibration import calibrate
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
-from deepfer_jax.faces.analyzer import ANALYZE, READ
+from deepfer_jax.faces.analyzer import ANALYZE
 from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import (
@@ -187,9 +187,10 @@ def _write(
         "min_score": BLAZEFACES[detector].min_score,
         "framing": FRAMINGS[detector]._asdict(),
     }
-    programs = {ARTEFACT: export_program(variables, metadata)}
-    programs |= export_face_programs(variables, metadata)
-    for name, program in programs.items():
+    for name, program in (
+        (ARTEFACT, export_program(variables, metadata)),
+        (ANALYZE, export_analyze(variables, metadata)),
+    ):
         (folder / name).write_bytes(program.serialize())
     metadata["versions"] = {
         "deepfer_jax": deepfer_jax.__version__,
@@ -210,15 +211,12 @@ def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
     return _export(_make_classify(variables, metadata), images)
 
 
-def export_face_programs(
-    variables: Any, metadata: dict[str, Any]
-) -> dict[str, jax.export.Exported]:
-    """Bakes detector and classifier into the two programs of `faces.analyzer`.
+def export_analyze(variables: Any, metadata: dict[str, Any]) -> jax.export.Exported:
+    """Bakes detector, cropping and classifier into the program of `faces.analyzer`.
 
     Returns:
-      ANALYZE, of (frames uint8 [N, H, W, 3], size int32 [2]) -> (boxes, scores,
-      landmarks, mask, probabilities), and READ, of (frames, size, frame_of int32 [M],
-      boxes, landmarks) -> probabilities, for symbolic N, H, W and M.
+      A program of (frames uint8 [N, H, W, 3], size int32 [2]) -> (boxes, scores,
+      landmarks, mask, probabilities) for symbolic N, H and W.
     """
     faces = metadata["faces"]
     read = make_read(
@@ -235,18 +233,12 @@ def export_face_programs(
         found, probabilities = analyze(frames, size)
         return (*found, probabilities)
 
-    num, height, width, total = jax.export.symbolic_shape("n, h, w, m")
-    frames = jax.ShapeDtypeStruct((num, height, width, 3), jnp.uint8)
-    size = jax.ShapeDtypeStruct((2,), jnp.int32)
-    places = (
-        jax.ShapeDtypeStruct((total,), jnp.int32),
-        jax.ShapeDtypeStruct((total, 4), jnp.float32),
-        jax.ShapeDtypeStruct((total, 6, 2), jnp.float32),
+    frames = jax.export.symbolic_shape("n, h, w, 3")
+    return _export(
+        analyze_plainly,
+        jax.ShapeDtypeStruct(frames, jnp.uint8),
+        jax.ShapeDtypeStruct((2,), jnp.int32),
     )
-    return {
-        ANALYZE: _export(analyze_plainly, frames, size),
-        READ: _export(read, frames, size, *places),
-    }
 
 
 def _make_classify(variables: Any, metadata: dict[str, Any]) -> Callable:

@@ -2,8 +2,10 @@
 
 python scripts/benchmark.py train --model tiny,base --pipeline resident,tf.data,fixed
 python scripts/benchmark.py infer --model_dir models/quickstart --compare torch
+python scripts/benchmark.py realtime
 
-Lists have commas. The top of deepfer_jax/benchmark.py says what the document holds.
+Lists have commas. The tops of deepfer_jax/benchmark.py and benchmark_realtime.py say
+what the document holds.
 """
 
 import argparse
@@ -11,8 +13,12 @@ import functools
 import json
 import logging
 import os
+import pathlib
+import tempfile
 
 from deepfer_jax import benchmark, errors
+from deepfer_jax.benchmark_realtime import benchmark_realtime
+from deepfer_jax.inference import DEFAULT_MODEL
 
 
 def numbers(text: str) -> list[int]:
@@ -38,7 +44,18 @@ def main() -> None:
     train.add_argument("--data_dir", default="data", help="of the recipe's faces")
     infer.add_argument("--model_dir", help="of scripts/export.py, in place of --model")
     infer.add_argument("--batch_sizes", type=numbers, default="1,64,256")
+    realtime = commands.add_parser("realtime", help="from a frame to emotions")
+    realtime.add_argument("--model_dir", default=DEFAULT_MODEL, help="exported")
+    realtime.add_argument("--cores", type=numbers, default="1,2")
+    realtime.add_argument("--calls", type=int, default=200, help="of each part")
     args = parser.parse_args()
+    if args.command == "realtime":
+        with tempfile.TemporaryDirectory() as folder:
+            document = benchmark_realtime(
+                args.model_dir, args.cores, pathlib.Path(folder), args.calls
+            )
+        print(json.dumps(document, indent=2))
+        return
     # jax would otherwise take most of a GPU's memory and leave PyTorch the rest.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     logging.basicConfig(format="%(message)s", force=True)

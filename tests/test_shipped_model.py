@@ -27,7 +27,7 @@ def predictor():
 
 
 def test_it_is_small_and_calibrated(predictor):
-    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 5e6
+    assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 4e6
     calibration = predictor.metadata["calibration"]
     assert calibration["ece_after"] <= 0.02
     assert calibration["coverage"] > 0.2

@@ -4,7 +4,7 @@
     for face in analyzer.analyze(frames)[0]:
         print(face.box, face.emotion, face.unsure)
 
-Detector, cropping, classifier and their weights are inside the exported programs of a
+Detector, cropping, classifier and their weights are inside one exported program in a
 model's folder, so this needs jax, numpy and the standard library only.
 """
 
@@ -23,14 +23,18 @@ from deepfer_jax.inference import (
 )
 
 ANALYZE = "analyze.jax_export"
-READ = "read.jax_export"
 # A frame is placed in the upper left of one of these heights and widths, so that few
 # programs are ever compiled.
 _SIDES = (240, 320, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
-# XLA's newer matrix and convolution kernels: twice as fast here.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 _log = logging.getLogger(__name__)
+
+
+def compiler_options() -> dict[str, str] | None:
+    """Of `jax.jit` for these programs: on a CPU XLA's newer kernels, twice as fast."""
+    if jax.default_backend() != "cpu":
+        return None
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class Analyzer:
@@ -62,14 +66,9 @@ class Analyzer:
                 f"{folder} finds no faces: export it again with scripts/export.py"
             )
         self.max_faces = self.metadata["faces"]["max_faces"]
-        self._analyze = self._load(folder, ANALYZE)
-        self._read = self._load(folder, READ)
+        program = load_program(folder, ANALYZE, self.metadata)
+        self._analyze = jax.jit(program.call, compiler_options=compiler_options())
         self._seen = set()
-
-    def _load(self, folder: str | os.PathLike, name: str):
-        program = load_program(folder, name, self.metadata)
-        options = _CPU_OPTIONS if jax.default_backend() == "cpu" else None
-        return jax.jit(program.call, compiler_options=options)
 
     def analyze(self, frames: np.ndarray) -> list[list[Face]]:
         """The faces of each frame, the surest first; none gives an empty list.
@@ -99,43 +98,6 @@ class Analyzer:
             ]
             for result in zip(*results, strict=True)
         ]
-
-    def read(
-        self,
-        frames: np.ndarray,
-        frame_of: np.ndarray,
-        boxes: np.ndarray,
-        landmarks: np.ndarray,
-    ) -> np.ndarray:
-        """Probabilities of faces whose places are known already.
-
-        Args:
-          frames: as for `analyze`.
-          frame_of: int [M], which frame each face is in.
-          boxes: float32 [M, 4], as of a Face.
-          landmarks: float32 [M, 6, 2], as of a Face.
-
-        Returns:
-          float32 [M, classes].
-
-        Raises:
-          ModelError: an array of another type or shape.
-        """
-        frames, size = self._fit(frames)
-        num = len(boxes)
-        if num == 0:
-            return np.zeros((0, len(self.classes)), np.float32)
-        # Up to a power of two, so that few numbers of faces are ever compiled.
-        padding = [(0, (1 << (num - 1).bit_length()) - num)]
-        faces = [
-            np.pad(np.asarray(x, dtype), padding + [(0, 0)] * (np.ndim(x) - 1))
-            for x, dtype in (
-                (frame_of, np.int32),
-                (boxes, np.float32),
-                (landmarks, np.float32),
-            )
-        ]
-        return np.asarray(self._read(frames, size, *faces))[:num]
 
     def _create_face(
         self,

@@ -1,0 +1,190 @@
+"""Speed from a camera's frame to emotions, by part, as one JSON document.
+
+    document = benchmark_realtime("deepfer_jax/assets/tiny", cores=[1, 2])
+
+Its layout:
+
+    device, threads, load, versions   as of `deepfer_jax.benchmark`
+    frame        {width, height} of the frames, in pixels
+    runs         list of {cores, faces (in the frame), found, whole, detector, crop,
+                 classifier}, each part {p50_ms, p95_ms} of a call
+    whole, detector, crop, classifier   those of one face on the most cores
+    start_up     {import_s, load_s, first_answer_s, total_s} of a new process without a
+                 compilation cache
+    video        {frames_per_second}: frames in batches, on the most cores
+
+Calls go from a NumPy array to NumPy arrays, after warm-up. The frames are made of
+scikit-image's photograph of an astronaut.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfer_jax import timing
+from deepfer_jax.errors import UserError
+
+_WIDTH, _HEIGHT = 640, 480
+_NUM_FACES = (1, 4, 16)
+_BATCH = 8
+
+
+def make_frame(num_faces: int) -> np.ndarray:
+    """uint8 [480, 640, 3] with that many faces: 1, 4 or 16.
+
+    Raises:
+      UserError: scikit-image, whose photograph it is, is not installed.
+    """
+    try:
+        from skimage import data, transform
+    except ImportError:
+        raise UserError(
+            'scikit-image is not installed: pip install "deepfer_jax[dev]"'
+        ) from None
+    # Closer to the face where there are many, so that each is large enough.
+    photo = data.astronaut()
+    photo = photo[55:205, 125:325] if num_faces < 16 else photo[80:185, 155:295]
+    rows = round(num_faces**0.5)
+    shape = (_HEIGHT // rows, _WIDTH // rows)
+    tile = transform.resize(photo, shape, anti_aliasing=True, preserve_range=True)
+    return np.tile(np.rint(tile).astype(np.uint8), (rows, rows, 1))
+
+
+def measure(model: str | os.PathLike, num_calls: int) -> dict[str, Any]:
+    """Runs and frames a second in batches, on the processors of this process."""
+    from deepfer_jax.faces.analyzer import Analyzer
+
+    analyzer = Analyzer(model)
+    cores = len(os.sched_getaffinity(0))
+    runs = []
+    for num_faces in _NUM_FACES:
+        frame = make_frame(num_faces)
+        faces = analyzer.analyze(frame)[0]
+        parts = {"whole": lambda frame=frame: analyzer.analyze(frame)}
+        parts |= _make_parts(model, analyzer, frame, faces)
+        times = {name: _percentiles(part, num_calls) for name, part in parts.items()}
+        runs.append({"cores": cores, "faces": num_faces, "found": len(faces)} | times)
+    frames = np.repeat(make_frame(1)[None], _BATCH, axis=0)
+    batch = _percentiles(lambda: analyzer.analyze(frames), max(num_calls // _BATCH, 3))
+    rate = round(1e3 * _BATCH / batch["p50_ms"], 1)
+    return {"runs": runs, "video": {"cores": cores, "frames_per_second": rate}}
+
+
+def _make_parts(model, analyzer, frame, faces) -> dict[str, Callable]:
+    """Detector, crop and classifier of one frame, each a program of its own."""
+    import jax
+
+    from deepfer_jax.faces.analyzer import compiler_options
+    from deepfer_jax.faces.crop import Framing, crop_faces
+    from deepfer_jax.faces.detector import load_detector, make_detect
+    from deepfer_jax.inference import ARTEFACT, load_program
+
+    options, about = compiler_options(), analyzer.metadata["faces"]
+    detect = jax.jit(
+        make_detect(load_detector(about["detector"]), about["max_faces"]),
+        compiler_options=options,
+    )
+    crop = jax.jit(crop_faces, static_argnums=(4, 6), compiler_options=options)
+    program = load_program(model, ARTEFACT, analyzer.metadata)
+    classify = jax.jit(program.call, compiler_options=options)
+    frames, size = frame[None], np.array(frame.shape[:2], np.int32)
+    where = (
+        np.zeros(len(faces), np.int32),
+        np.stack([face.box for face in faces]),
+        np.stack([face.landmarks for face in faces]),
+    )
+    shape = tuple(analyzer.metadata["input"]["shape"])
+    framing = Framing(**about["framing"])
+    crops = np.asarray(crop(frames, *where, framing, size, shape))
+    return {
+        "detector": lambda: jax.device_get(detect(frames, size)),
+        "crop": lambda: jax.device_get(crop(frames, *where, framing, size, shape)),
+        "classifier": lambda: jax.device_get(classify(crops)),
+    }
+
+
+def _percentiles(call: Callable, num_calls: int) -> dict[str, float]:
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(num_calls):
+        start = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - start))
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
+
+
+_START_UP = """
+import json, sys, time
+start = time.perf_counter()
+import numpy as np
+from deepfer_jax.faces.analyzer import Analyzer
+imported = time.perf_counter()
+analyzer = Analyzer(sys.argv[1])
+loaded = time.perf_counter()
+frame = np.load(sys.argv[2])
+ready = time.perf_counter()
+assert analyzer.analyze(frame)
+end = time.perf_counter()
+times = [imported - start, loaded - imported, end - ready, end - start]
+names = ["import_s", "load_s", "first_answer_s", "total_s"]
+print(json.dumps({n: round(t, 3) for n, t in zip(names, times)}))
+"""
+
+
+def measure_start_up(model: str | os.PathLike, folder: pathlib.Path) -> dict[str, Any]:
+    """Seconds that a new process needs for its first answer; folder is for a file."""
+    frame = folder / "frame.npy"
+    np.save(frame, make_frame(1))
+    arguments = [sys.executable, "-c", _START_UP, str(model), str(frame)]
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    return json.loads(subprocess.check_output(arguments, env=environment))
+
+
+def benchmark_realtime(
+    model: str | os.PathLike,
+    cores: Sequence[int],
+    folder: pathlib.Path,
+    num_calls: int = 200,
+) -> dict[str, Any]:
+    """Measures in processes of their own, each bound to so many processors.
+
+    Args:
+      model: an exported model.
+      cores: how many processors; those that there are not are left out.
+      folder: for temporary files.
+      num_calls: of each part.
+
+    Raises:
+      UserError: scikit-image is not installed, or none of these numbers can be had.
+    """
+    make_frame(1)
+    there = sorted(os.sched_getaffinity(0))
+    cores = [num for num in cores if 1 <= num <= len(there)]
+    if not cores:
+        raise UserError(f"--cores: expected numbers from 1 to {len(there)}")
+    document = {"command": "realtime"} | timing.describe_machine()
+    document |= {"frame": {"width": _WIDTH, "height": _HEIGHT}, "runs": []}
+    for num in cores:
+        code = (
+            f"import json, os; os.sched_setaffinity(0, {set(there[:num])!r});"
+            "from deepfer_jax.benchmark_realtime import measure;"
+            f"print(json.dumps(measure({str(model)!r}, {num_calls})))"
+        )
+        output = subprocess.check_output([sys.executable, "-c", code], text=True)
+        found = json.loads(output.splitlines()[-1])
+        document["runs"] += found["runs"]
+        document["video"] = found["video"]
+    first = next(run for run in document["runs"] if run["cores"] == max(cores))
+    for part in ("whole", "detector", "crop", "classifier"):
+        document[part] = first[part]
+    document["start_up"] = measure_start_up(model, folder)
+    return document

@@ -1,0 +1,58 @@
+"""Reads the emotions of faces in a video, a camera or a folder of images.
+
+python scripts/video.py party.mp4 --out annotated.mp4 --csv faces.csv
+python scripts/video.py 0 --csv faces.csv
+
+The input is a file, the number of a camera (Ctrl-C ends it), or a folder.
+"""
+
+import argparse
+import contextlib
+
+from tqdm import tqdm
+
+from deepfer_jax import errors
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.tracking import Tracker
+from deepfer_jax.faces.video import CsvWriter, VideoWriter, follow, open_frames
+from deepfer_jax.inference import DEFAULT_MODEL, ModelError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
+    add("--out", help="video to write, .mp4, with boxes and bars")
+    add("--csv", help="table to write, a row a face a frame")
+    add("--smoothing", type=float, default=0.4, help="time constant in seconds")
+    add("input", help="video file, number of a camera, or folder of images")
+    args = parser.parse_args()
+
+    try:
+        analyzer = Analyzer(args.model)
+    except ModelError as error:
+        raise errors.UserError(str(error)) from None
+    tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)
+    with contextlib.ExitStack() as stack:
+        frames = stack.enter_context(open_frames(args.input))
+        writers = []
+        if args.csv:
+            writers.append(CsvWriter(args.csv, analyzer.classes))
+        if args.out:
+            writers.append(VideoWriter(args.out, frames.rate, analyzer.classes))
+        for writer in writers:
+            stack.callback(writer.close)
+        progress = stack.enter_context(tqdm(total=frames.num, unit="frame"))
+        num_faces = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            for moment in follow(analyzer, frames, tracker):
+                for writer in writers:
+                    writer.write(moment)
+                num_faces += len(moment.tracks)
+                progress.update()
+    print(f"{progress.n} frames, {num_faces} faces in them")
+
+
+if __name__ == "__main__":
+    with errors.reported():
+        main()

@@ -1,0 +1,193 @@
+"""faces.video: colours, times, tracks, memory, and videos that are broken."""
+
+import csv
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.faces.face import Face, name_emotion
+from deepfer_jax.faces.tracking import Tracker
+from deepfer_jax.faces.video import (
+    BrokenVideo,
+    CsvWriter,
+    VideoWriter,
+    follow,
+    open_frames,
+)
+from tests import photos
+
+cv2 = pytest.importorskip("cv2")
+CLASSES = ("angry", "happy")
+SIDE = 40
+
+
+class SquareFinder:
+    """Finds one bright red square of 40 pixels, as an analyzer finds faces."""
+
+    classes, threshold = CLASSES, 0.5
+
+    def __init__(self):
+        self.batches = []
+
+    def analyze(self, frames):
+        self.batches.append(len(frames))
+        return [self._find(frame) for frame in frames]
+
+    def _find(self, frame):
+        red = (frame[..., 0] > 150) & (frame[..., 2] < 100)
+        if not red.any():
+            return []
+        rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+        box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+        probabilities = np.array([0.1, 0.9], np.float32)
+        emotion, unsure = name_emotion(probabilities, CLASSES, 0.5)
+        landmarks = np.zeros((6, 2), np.float32)
+        return [Face(box, 0.9, landmarks, emotion, probabilities, unsure)]
+
+
+def write_video(path, num=30, rate=20.0, size=(160, 120)):
+    """A red square that moves two pixels a frame over blue; none in the last five."""
+    code = cv2.VideoWriter_fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG"))
+    writer = cv2.VideoWriter(str(path), code, rate, size)
+    for i in range(num):
+        frame = np.zeros((size[1], size[0], 3), np.uint8)
+        frame[..., 0] = 200  # blue, as OpenCV has it
+        if i < num - 5:
+            left = 10 + 2 * (i % 50)
+            frame[30 : 30 + SIDE, left : left + SIDE] = (0, 0, 255)
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def moments(source, finder=None):
+    finder = finder or SquareFinder()
+    with open_frames(source) as frames:
+        yield from follow(finder, frames, Tracker(CLASSES, 0.5))
+
+
+def test_every_frame_with_its_time_and_face(tmp_path):
+    finder = SquareFinder()
+    found = list(moments(write_video(tmp_path / "a.mp4"), finder))
+    assert [moment.number for moment in found] == list(range(30))
+    np.testing.assert_allclose([m.time for m in found], np.arange(30) / 20)
+    assert [len(m.tracks) for m in found] == [1] * 25 + [0] * 5
+    assert {track.number for m in found for track in m.tracks} == {1}
+    lefts = [m.tracks[0].face.box[0] for m in found[:25]]
+    np.testing.assert_allclose(lefts, 10 + 2 * np.arange(25), atol=3)
+    assert max(finder.batches) == 8
+    # Red is first: OpenCV's order does not get out.
+    red, green, blue = found[0].image[50, 30].astype(int)
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_csv_and_video_are_written(tmp_path):
+    source = write_video(tmp_path / "a.mp4")
+    table, out = tmp_path / "faces.csv", tmp_path / "out.mp4"
+    writers = [CsvWriter(table, CLASSES), VideoWriter(out, 20.0, CLASSES)]
+    for moment in moments(source):
+        for writer in writers:
+            writer.write(moment)
+    for writer in writers:
+        writer.close()
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 25
+    assert float(rows[10]["time"]) == 0.5
+    assert rows[10]["label"] == "happy"
+    assert float(rows[10]["right"]) - float(rows[10]["left"]) == pytest.approx(
+        40, abs=4
+    )
+    assert float(rows[10]["happy"]) == pytest.approx(0.9)
+    again = list(moments(out))
+    assert len(again) == 30
+    # The square is still red, and beside it stands the dark panel.
+    image = again[0].image.astype(int)
+    assert image[50, 30, 0] > 180
+    assert image[60, 100:150].max() < 255
+    assert np.abs(image[60, 100:150] - [0, 0, 200]).max(1).mean() > 40
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    """300 frames: never are more than two batches alive."""
+    import gc
+    import weakref
+
+    alive, most = [], 0
+    for moment in moments(write_video(tmp_path / "a.avi", num=300)):
+        alive = [ref for ref in alive if ref() is not None]
+        alive.append(weakref.ref(moment.image))
+        most = max(most, len(alive))
+        if moment.number % 50 == 0:
+            gc.collect()
+    assert moment.number == 299
+    assert most <= 24
+
+
+def test_a_folder_of_images_of_any_sizes(tmp_path):
+    for i, size in enumerate([(64, 48), (64, 48), (80, 60)]):
+        Image.new("RGB", size, (255, 0, 0)).save(tmp_path / f"{i}.png")
+    found = list(moments(tmp_path))
+    assert [m.image.shape for m in found] == [(48, 64, 3)] * 2 + [(60, 80, 3)]
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(BrokenVideo, match=r"frame 3: .*3.png: not a whole image"):
+        list(moments(tmp_path))
+
+
+def test_a_cut_off_video_gives_what_it_has_and_names_the_frame(tmp_path):
+    whole = write_video(tmp_path / "a.avi").read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) // 2])
+    found = []
+
+    def read():
+        for moment in moments(cut):
+            found.append(moment.number)
+
+    with pytest.raises(BrokenVideo, match=r"cut\.avi: frame \d+.* cannot be") as error:
+        read()
+    (frame,) = re.findall(r"frame (\d+)", str(error.value))
+    assert found[-1] == int(frame) - 1
+    assert 5 < int(frame) < 30
+
+
+@pytest.mark.parametrize("name", ["no.mp4", "notes.mp4", "empty", "99"])
+def test_what_is_no_video(tmp_path, name):
+    (tmp_path / "notes.mp4").write_text("not a video")
+    (tmp_path / "empty").mkdir()
+    source = name if name == "99" else tmp_path / name
+    message = {
+        "no.mp4": "no such file, folder or camera",
+        "notes.mp4": "not a video",
+        "empty": "holds no images",
+        "99": "no such camera",
+    }[name]
+    with pytest.raises(UserError, match=message):
+        list(moments(source))
+
+
+def test_the_script_reads_a_real_face(run_python, tmp_path):
+    face = photos.on_canvas(photos.photo("astronaut"), 0.9)
+    code = cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), code, 25, (640, 480))
+    for i in range(20):
+        writer.write(np.roll(face, i, axis=1)[..., ::-1].copy())
+    writer.release()
+    arguments = (tmp_path / "a.mp4", "--csv", tmp_path / "a.csv")
+    result = run_python("scripts/video.py", *arguments, "--out", tmp_path / "o.mp4")
+    assert "20 frames, 20 faces in them" in result.stdout
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert {row["track"] for row in rows} == {"1"}
+    assert {row["label"] for row in rows} == {"happy"}
+    assert (tmp_path / "o.mp4").stat().st_size > 10_000
+    whole = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "bad.mp4").write_bytes(whole[: len(whole) // 3])
+    failed = run_python("scripts/video.py", tmp_path / "bad.mp4", check=False)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert "error: " in failed.stderr
+    assert pathlib.Path(tmp_path / "bad.mp4").name in failed.stderr
