@@ -1,5 +1,6 @@
 # make train   set up, train on the embedded faces, evaluate, export
 # make test    set up, run the test suite
+# make demo    set up, serve the page that reads a camera, pictures and videos
 # make reproduce MODEL=tiny
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny
@@ -20,10 +21,14 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,demo,video,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: train reproduce test lint install clean
+# What MediaPipe publishes its detectors in, for PARITY=1.
+BLAZEFACE := downloads/mediapipe_face_detection
+PORT ?= 8000
+
+.PHONY: train demo reproduce test lint install clean
 
 train: install
 ifdef FRESH
@@ -37,6 +42,9 @@ endif
 	@echo "model:    $(QUICKSTART)"
 	@echo "next:     $(BIN)/python scripts/predict.py --model $(QUICKSTART) FACE.png"
 
+demo: install
+	$(BIN)/python -m deepfer_jax.demo --port $(PORT)
+
 reproduce: install
 ifdef FRESH
 	rm -rf $(AGAIN) $(AGAIN_MODEL)
@@ -46,8 +54,14 @@ endif
 	$(BIN)/python scripts/evaluate.py --model $(AGAIN_MODEL) --dataset fer2013 --split public_test
 	$(BIN)/python scripts/compare.py $(AGAIN_MODEL)/eval/$(KIND) results/fer2013_$(MODEL)/$(KIND)
 
-test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: install $(if $(PARITY),$(BLAZEFACE))
+	BLAZEFACE_FOLDER=$(if $(PARITY),$(abspath $(BLAZEFACE))) \
+		$(BIN)/python -m pytest -n 2 --dist loadfile
+
+$(BLAZEFACE):
+	mkdir -p $@
+	-cd $@ && npm pack --silent @mediapipe/face_detection@0.4.1657300184 \
+		&& tar -xzf *.tgz --strip-components=1
 
 lint: install
 	$(BIN)/ruff check .

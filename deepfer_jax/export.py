@@ -52,7 +52,7 @@ from deepfer_jax.steps import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The crop that suits FER2013's faces best, by detector (results/framing.json).
-FRAMINGS = {"short": Framing(1.1, -0.05), "full": Framing(1.1, 0.0)}
+FRAMINGS = {"short": Framing(1.2, 0.0), "full": Framing(1.1, 0.0)}
 
 
 def export_run(

@@ -44,6 +44,10 @@ def test_law(path):
     if path.stem == "inference":
         allowed = {"jax", "numpy"} | sys.stdlib_module_names
         assert set(map(top, names)) <= allowed
+    if path.parent.name == "faces" and path.stem in ("analyzer", "face", "tracking"):
+        allowed = {"jax", "numpy", "deepfer_jax"} | sys.stdlib_module_names
+        assert set(map(top, names)) <= allowed
+        assert all("inference" in x or "faces.face" in x for x in ours)
     assert not {"scripts", "configs", "tests"} & set(map(top, names))
     assert not any(top(x) == "tensorflow" for x in imports(path, top_level_only=True))
     if "tensorflow" in map(top, names):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import photos
+
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for line in "".join(BLOCKS).splitlines()]
@@ -38,17 +40,25 @@ def folder(tmp_path_factory):
     (folder / "faces").mkdir()
     face = rng.integers(0, 256, (48, 48)).astype(np.uint8)
     Image.fromarray(face).save(folder / "faces" / "a.png")
+    (folder / "photos").mkdir()
+    astronaut = Image.fromarray(photos.photo("astronaut"))
+    astronaut.save(folder / "photos" / "a.png")
+    write_video(folder / "party.mp4", np.asarray(astronaut))
     return folder
 
 
 def test_every_command_runs_in_order(folder):
     assert COMMANDS[:2] == ["make train", "make test"]  # .ci/run runs these
-    for command in COMMANDS[2:]:
+    commands = [command for command in COMMANDS[2:] if command != "make demo"]
+    assert len(commands) == len(COMMANDS) - 3  # tests/test_server.py runs the page
+    for command in commands:
         arguments = shlex.split(command)
         assert arguments[0] == "python"
         if "deepfer_jax.main" in arguments:
             arguments.append("--config.train.num_epochs=3")
-        if "scripts/benchmark.py" in arguments:
+        if "realtime" in arguments:
+            arguments += ["--calls", "3", "--cores", "1"]
+        elif "scripts/benchmark.py" in arguments:
             arguments += ["--seconds", "0.01", "--rounds", "1"]
         if "configs/finetune_tiny.py" in arguments:
             arguments.append("--config.train.batch_size=16")
@@ -62,9 +72,22 @@ def test_every_command_runs_in_order(folder):
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
     assert (folder / "augmented.png").exists()
+    assert (folder / "annotated" / "a.jpg").exists()
+    assert (folder / "annotated.mp4").exists()
+    assert "happy" in (folder / "faces.csv").read_text()
     assert (folder / "data/audit/fer2013_1.0.0.csv").exists()
     assert (folder / "runs/tiny/report.html").exists()
     assert (folder / "runs/tiny/eval/fer2013_public_test_ten_crop.json").exists()
+
+
+def write_video(path, frame, num=10):
+    import cv2
+
+    size = frame.shape[1::-1]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, size)
+    for _ in range(num):
+        writer.write(frame[..., ::-1].copy())
+    writer.release()
 
 
 def test_links_lead_somewhere():

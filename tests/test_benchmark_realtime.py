@@ -1,0 +1,42 @@
+"""benchmark_realtime: the keys of its document, and the faces of its frames."""
+
+import json
+import os
+
+import pytest
+
+pytest.importorskip("skimage")
+
+from deepfer_jax.benchmark_realtime import benchmark_realtime, make_frame
+from deepfer_jax.errors import UserError
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.inference import DEFAULT_MODEL
+
+PARTS = ("whole", "detector", "crop", "classifier")
+
+
+def test_the_document(tmp_path):
+    document = benchmark_realtime(DEFAULT_MODEL, [1], tmp_path, num_calls=3)
+    json.dumps(document)
+    assert [run["faces"] for run in document["runs"]] == [1, 4, 16]
+    assert [run["found"] for run in document["runs"]] == [1, 4, 16]
+    for part in PARTS:
+        assert document[part] == document["runs"][0][part]
+        assert 0 < document[part]["p50_ms"] <= document[part]["p95_ms"]
+    assert document["whole"]["p50_ms"] > document["classifier"]["p50_ms"]
+    assert document["video"]["frames_per_second"] > 1
+    start_up = document["start_up"]
+    assert start_up["total_s"] >= start_up["first_answer_s"] > 0
+
+
+def test_more_cores_than_there_are_are_left_out(tmp_path):
+    too_many = len(os.sched_getaffinity(0)) + 1
+    with pytest.raises(UserError, match="--cores: expected numbers from 1"):
+        benchmark_realtime(DEFAULT_MODEL, [0, too_many], tmp_path)
+
+
+@pytest.mark.parametrize("num", [1, 4, 16])
+def test_frames_have_their_faces(num):
+    frame = make_frame(num)
+    assert frame.shape == (480, 640, 3)
+    assert len(Analyzer().analyze(frame)[0]) == num
