@@ -1,5 +1,6 @@
 """README.md: its commands run, in order, on a small csv in the place of FER2013."""
 
+import json
 import os
 import pathlib
 import re
@@ -104,3 +105,17 @@ def test_reproducing_calls_what_there_is():
     assert len(named) >= 5
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_the_table_of_fine_tuning_says_what_the_files_say():
+    text = (ROOT / "README.md").read_text()
+    folders = sorted((ROOT / "results" / "fer2013_dlib").iterdir())
+    assert len(folders) == 5
+    for folder in folders:
+        kept = json.loads((folder / "fer2013_public_test_none.json").read_text())
+        (row,) = re.findall(rf"^\| `{folder.name}` \|.*$", text, re.MULTILINE)
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        low, high = (100 * x for x in kept["accuracy_ci95"])
+        assert cells[2] == f"{kept['accuracy']:.2%}".replace("%", " %")
+        assert cells[3] == f"{low:.2f} to {high:.2f}"
+        assert cells[4] == f"{kept['macro_f1']:.2%}".replace("%", " %")
