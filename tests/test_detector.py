@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_parity_with_litert(name, tmp_path):
     boxes, logits = jax.jit(detector.model.network.apply)(detector.variables, image)
     scores = jax.nn.sigmoid(logits)
     assert scores.max() > 0.8
-    difference = scores - 1 / (1 + np.exp(-expected[1][..., 0]))
+    difference = scores - jax.nn.sigmoid(expected[1][..., 0])
     assert np.abs(difference).max() < 1e-3
     assert np.abs(boxes - expected[16]).max() < 0.5  # pixels of the network
 
@@ -237,3 +238,24 @@ def test_frames_of_a_batch_do_not_mix(detect):
     np.testing.assert_allclose(found.boxes[1, 0], alone.boxes[0, 0], atol=0.5)
     mirrored = 640 - found.boxes[2, 0][[2, 0]]
     assert np.abs(mirrored - found.boxes[1, 0][[0, 2]]).max() < 15
+
+
+def test_one_program_with_its_weights_is_exported_for_every_size(detect):
+    name, find_in = detect
+    sizes = jax.export.symbolic_shape("n, h, w, 3")
+    plain = make_detect(load_detector(name))
+    program = jax.export.export(
+        jax.jit(lambda *arguments: tuple(plain(*arguments))),
+        platforms=("cpu", "cuda", "tpu"),
+    )(jax.ShapeDtypeStruct(sizes, jnp.uint8), jax.ShapeDtypeStruct((2,), jnp.int32))
+    again = jax.export.deserialize(program.serialize())
+    frame, size = photos.on_canvas(photos.photo("grace_hopper"), 0.7), (480, 640)
+    expected = find_in(frame[None], np.array(size, np.int32))
+    assert expected.mask.sum() == 1
+    # In a larger frame too, whatever is outside of its true size.
+    padded = np.pad(frame, ((0, 60), (0, 20), (0, 0)), constant_values=255)
+    for frames in (frame[None], padded[None]):
+        found = jax.jit(again.call)(frames, np.array(size, np.int32))
+        np.testing.assert_array_equal(found[3], expected.mask)
+        np.testing.assert_allclose(found[1], expected.scores, atol=1e-3)
+        np.testing.assert_allclose(found[0][0, 0], expected.boxes[0, 0], atol=0.1)

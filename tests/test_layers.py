@@ -9,6 +9,7 @@ import pytest
 from deepfer_jax.models.layers import (
     Conv,
     convolve,
+    convolve_as_product,
     create_drop_path,
     max_pool,
 )
@@ -47,6 +48,22 @@ def test_only_few_pixels_are_a_product_of_matrices(size):
     text = str(jax.make_jaxpr(Conv(4, (3, 3)).init)(jax.random.key(0), x))
     assert ("conv_general_dilated" in text) == (size == 3)
     assert convolve is Conv.keywords["conv_general_dilated"]
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 2))])
+def test_convolution_as_one_product(size, strides, padding):
+    arguments = {"features": 4, "kernel_size": (size, size - 1), "strides": strides}
+    ours, theirs = (
+        nn.Conv(**arguments, padding=padding, precision="highest", **how)
+        for how in ({"conv_general_dilated": convolve_as_product}, {})
+    )
+    x = random(2, 16, 13, 3)
+    variables = theirs.init(jax.random.key(0), x)
+    np.testing.assert_allclose(
+        ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [7, 8, 9, 45])

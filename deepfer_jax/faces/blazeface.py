@@ -13,6 +13,7 @@ Depthwise convolutions are sums of shifted products: on a CPU, XLA's own are som
 times slower.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from deepfer_jax.models.layers import convolve_as_product
+
+# A fifth of the time of XLA's own on a CPU, for the three channels of an image.
+_Stem = functools.partial(
+    nn.Conv, strides=2, conv_general_dilated=convolve_as_product, name="stem"
+)
 
 
 class DepthwiseConv(nn.Module):
@@ -109,7 +117,7 @@ class ShortRange(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """images are float32 [N, 128, 128, 3] in [-1, 1]."""
-        x = nn.relu(nn.Conv(24, (5, 5), strides=2, name="stem")(images))
+        x = nn.relu(_Stem(24, (5, 5))(images))
         fine = [(24, 1), (28, 1), (32, 2), (36, 1), (42, 1), (48, 2)]
         fine += [(56, 1), (64, 1), (72, 1), (80, 1), (88, 1)]
         x = Stage([(*block, 0) for block in fine], name="fine")(x)
@@ -124,7 +132,7 @@ class FullRange(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """images are float32 [N, 192, 192, 3] in [-1, 1]."""
-        x = nn.relu(nn.Conv(32, (3, 3), strides=2, name="stem")(images))
+        x = nn.relu(_Stem(32, (3, 3))(images))
         stages = [
             [(32, 1, 8), (32, 1, 8), (48, 2, 12), (48, 1, 12), (64, 1, 16)],
             [(96, 2, 24), (128, 1, 32), (128, 1, 32)],

@@ -5,7 +5,19 @@
 Letter-box resizing, network, anchors and non-maximum suppression are one function of
 fixed shapes, for any number of frames of any size, known when it is compiled or not.
 
-`short`, which was made for a person at a camera, is the default.
+`short` is the default: it finds a person at a camera, in a third of the time. What part
+was found of the faces of seven photographs, in eight places each of 640x480 pixels, by
+the face's width, and the milliseconds of a frame on one core (the least of 120):
+
+    pixels             32    40    50    64    80   100  128-340  cut by the edge   ms
+    short, 0.65      0.00  0.00  0.00  0.11  0.57  0.98     1.00             0.55  2.2
+    full, 0.5        0.27  0.79  0.88  0.98  1.00  1.00     0.99             0.88  6.3
+
+Both find all 56 at 160 pixels when tilted by 45 degrees or at a quarter of the light.
+
+Pixels are sampled around their centres and averaged; MediaPipe takes one sample at a
+pixel's corner, with which as many faces are found and boxes lie up to half a pixel of
+the network's beside ours. Sampled so, `short` gives MediaPipe's scores to 0.002.
 """
 
 import pathlib
@@ -155,7 +167,8 @@ def suppress(
     """Makes one face of boxes that overlap: their mean, weighted by their scores.
 
     As MediaPipe's weighted non-maximum suppression: the best box that is left takes
-    with it all that overlap it by more than 0.3 (intersection over union).
+    with it all that overlap it by more than 0.3 (intersection over union). Boxes of a
+    face that moves jitter by a seventh to a third less than the best box alone.
 
     Args:
       points: float32 [N, K, 8, 2], as of `decode`, best first.
