@@ -16,8 +16,8 @@ the face's width, and the milliseconds of a frame on one core (the least of 120)
 Both find all 56 at 160 pixels when tilted by 45 degrees or at a quarter of the light.
 
 Pixels are sampled around their centres and averaged; MediaPipe takes one sample at a
-pixel's corner, with which as many faces are found and boxes lie up to half a pixel of
-the network's beside ours. Sampled so, `short` gives MediaPipe's scores to 0.002.
+pixel's corner, with which as many faces are found, and boxes lie about one pixel of the
+network's beside ours. Sampled so, `short` gives MediaPipe's own scores to 0.002.
 """
 
 import pathlib
