@@ -38,7 +38,7 @@ from deepfer_jax.faces.detector import (
     load_detector,
     make_detect,
 )
-from deepfer_jax.faces.program import make_analyze, make_read
+from deepfer_jax.faces.program import make_analyze
 from deepfer_jax.inference import ARTEFACT, METADATA
 from deepfer_jax.network import (
     PARAMETERS,
@@ -219,15 +219,16 @@ def export_analyze(variables: Any, metadata: dict[str, Any]) -> jax.export.Expor
       landmarks, mask, probabilities) for symbolic N, H and W.
     """
     faces = metadata["faces"]
-    read = make_read(
-        _make_classify(variables, metadata),
-        Framing(**faces["framing"]),
-        tuple(metadata["input"]["shape"]),
-    )
     detect = make_detect(
         load_detector(faces["detector"]), faces["max_faces"], faces["min_score"]
     )
-    analyze = make_analyze(detect, read, len(metadata["classes"]))
+    analyze = make_analyze(
+        detect,
+        _make_classify(variables, metadata),
+        Framing(**faces["framing"]),
+        tuple(metadata["input"]["shape"]),
+        len(metadata["classes"]),
+    )
 
     def analyze_plainly(frames, size):
         found, probabilities = analyze(frames, size)

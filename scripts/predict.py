@@ -14,9 +14,9 @@ import pathlib
 import sys
 from typing import Any
 
-from deepfer_jax.data.images import ImageError, find_images, read_image
+from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
 from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.photos import draw_faces, read_photo, save_picture
+from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
 
 
@@ -48,7 +48,8 @@ def main() -> int:
             if args.face:
                 line |= read_face(model, path)
             else:
-                image, faces = read_photo(model, path)
+                image = to_rgb(read_image(path))
+                faces = find_faces(model, image)
                 line["faces"] = [face.as_dict(model.classes) for face in faces]
                 if args.out:
                     picture = draw_faces(image, faces, model.classes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deepfer_jax.faces.crop import Framing
-from deepfer_jax.faces.program import Detections, make_analyze, make_read
+from deepfer_jax.faces.program import Detections, make_analyze
 
 NUM_PLACES, SIDE = 16, 16
 
@@ -35,8 +35,7 @@ def classify(crops):
     return jnp.stack([red, 255 - red], -1)
 
 
-read = make_read(classify, Framing(), (8, 8, 3))
-analyze = make_analyze(detect, read, 2)
+analyze = make_analyze(detect, classify, Framing(), (8, 8, 3), 2)
 
 
 def frames_of(*counts, seed=0):
@@ -62,20 +61,27 @@ def test_each_face_has_its_own_probabilities(counts):
 
 
 def test_no_more_crops_than_needed_are_classified():
-    """A bucket a frame: 0, 1, 4 or 16 crops, seen by a callback."""
+    """In batches of as many as there are frames, seen by a callback."""
     classified = []
 
     def counting(crops):
         jax.debug.callback(lambda: classified.append(len(crops)))
         return classify(crops)
 
-    counted = jax.jit(
-        make_analyze(detect, make_read(counting, Framing(), (8, 8, 3)), 2)
-    )
-    for counts in ((0,), (1,), (2,), (4,), (5,), (16,)):
+    counted = jax.jit(make_analyze(detect, counting, Framing(), (8, 8, 3), 2))
+    for counts, batches in (
+        ((0,), []),
+        ((1,), [1]),
+        ((5,), [1] * 5),
+        ((16,), [1] * 16),
+        ((0, 0), []),
+        ((2, 1), [2, 2]),
+        ((1, 0, 2), [3]),
+    ):
+        classified.clear()
         jax.block_until_ready(counted(frames_of(*counts)[0], jnp.array([64, 64])))
-    jax.effects_barrier()
-    assert classified == [1, 4, 4, 16, 16]
+        jax.effects_barrier()
+        assert classified == batches
 
 
 def test_one_exported_program_serves_every_number_and_size_of_frames():

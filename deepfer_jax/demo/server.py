@@ -33,12 +33,12 @@ import deepfer_jax
 from deepfer_jax.data.images import ImageError, decode_image, to_rgb
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.photos import find_faces
 from deepfer_jax.faces.tracking import Tracker
-from deepfer_jax.inference import ModelError
 
 _PAGE = pathlib.Path(__file__).parent / "page"
 MAX_BYTES = 10_000_000
-MAX_PIXELS = 3840 * 2160
+MAX_PIXELS = 24_000_000
 _MAX_SMOOTHING = 5.0
 
 
@@ -107,9 +107,9 @@ def read_faces(analyzer: Analyzer, data: bytes) -> tuple[np.ndarray, list[Face]]
         raise BadMessage(f"an image of more than {MAX_BYTES:,} bytes")
     try:
         frame = to_rgb(decode_image(data, MAX_PIXELS))
-        return frame, analyzer.analyze(frame)[0]
-    except (ImageError, ModelError) as error:
+    except ImageError as error:
         raise BadMessage(str(error)) from None
+    return frame, find_faces(analyzer, frame)
 
 
 def describe(frame: np.ndarray, faces: list[dict[str, Any]]) -> dict[str, Any]:

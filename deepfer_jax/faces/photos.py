@@ -1,19 +1,18 @@
-"""Photographs of any size: the faces in a file, and a picture of what was found.
+"""Photographs of any size: their faces, and a picture of what was found.
 
-    image, faces = read_photo(analyzer, "photo.jpg")
+    faces = find_faces(analyzer, image)
     draw_faces(image, faces, analyzer.classes).save("annotated.jpg")
 
 Needs Pillow beside what `analyzer` needs.
 """
 
-import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deepfer_jax.data.images import ImageError, read_image, to_rgb
+from deepfer_jax.data.images import ImageError
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
 
@@ -32,32 +31,25 @@ COLORS = {
 _OTHER = "#8a939c"
 
 
-def read_photo(
-    analyzer: Analyzer, path: str | os.PathLike
-) -> tuple[np.ndarray, list[Face]]:
-    """Reads a file and finds its faces.
+def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
+    """The faces of a photograph of any size; boxes and landmarks in its pixels.
 
-    Returns:
-      RGB uint8 [H, W, 3] as it is in the file, upright, and its faces, boxes and
-      landmarks in its pixels.
-
-    Raises:
-      ImageError: the file cannot be read.
+    Args:
+      analyzer: finds and reads them.
+      image: uint8 [H, W, 3], RGB.
     """
-    image = to_rgb(read_image(path))
     height, width = image.shape[:2]
     scale = max(height, width) / _LONGEST
     if scale <= 1:
-        return image, analyzer.analyze(image)[0]
+        return analyzer.analyze(image)[0]
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     factor = np.array([width / size[0], height / size[1]], np.float32)
-    faces = analyzer.analyze(np.asarray(small))[0]
-    return image, [
+    return [
         face._replace(
             box=face.box * np.tile(factor, 2), landmarks=face.landmarks * factor
         )
-        for face in faces
+        for face in analyzer.analyze(np.asarray(small))[0]
     ]
 
 

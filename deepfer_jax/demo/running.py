@@ -1,0 +1,53 @@
+"""The demo's server in a process of its own, for tests and long trials.
+
+with running_server() as (address, pid):
+    http.client.HTTPConnection(address)
+"""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+_MAX_SECONDS = 60
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[tuple[str, int]]:
+    """Gives (host:port, process id) of a server that answers, and ends it after.
+
+    Raises:
+      TimeoutError: it does not answer within a minute.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        sys.executable,
+        "-m",
+        "deepfer_jax.demo",
+        "--port",
+        address.split(":")[1],
+    ]
+    process = subprocess.Popen(command)
+    try:
+        _wait_for(f"http://{address}/healthz")
+        yield address, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str) -> None:
+    end = time.monotonic() + _MAX_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(url):
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{url} does not answer") from None
+            time.sleep(0.1)

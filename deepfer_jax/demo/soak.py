@@ -1,0 +1,257 @@
+"""Whether it holds up: many clients, a long video, thousands of bad inputs.
+
+    document = soak(pathlib.Path("scripts"), folder, seconds=600)
+
+Its layout:
+
+    device, threads, load, versions   as of `deepfer_jax.benchmark`
+    clients     of many at once on the stream: answers, errors, frames a second, memory
+    bad_inputs  http, websocket, predict: for each how many were refused by an error,
+                were read and failed (no answer, or the wrong one), by kind too, and the
+                good frames between them that were answered
+    video       of a long one through scripts/video.py: frames, faces, memory
+
+memory is that of the server or the script: start_mib after the first tenth of the time
+(a minute of ten), end_mib, and growth, by what part. All traffic stays on 127.0.0.1.
+"""
+
+import asyncio
+import collections
+import http.client
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import websockets
+from websockets.sync.client import connect
+
+from deepfer_jax import timing
+from deepfer_jax.benchmark_realtime import make_frame
+from deepfer_jax.demo.bad_inputs import Tally, encode, make_inputs
+from deepfer_jax.demo.running import running_server
+from deepfer_jax.faces.video import import_cv2
+
+_NUM_CLIENTS = 16
+_MAX_GROWTH = 0.02
+# Of a shorter time, growth says nothing: what is compiled first weighs too much.
+_MIN_SECONDS = 60
+_GOOD_EVERY = 100
+
+
+def soak(
+    scripts: pathlib.Path,
+    folder: pathlib.Path,
+    seconds: float = 600,
+    num_frames: int = 10_000,
+    num_inputs: int = 10_000,
+) -> dict[str, Any]:
+    """Runs all.
+
+    Args:
+      scripts: folder of predict.py and video.py.
+      folder: for temporary files.
+      seconds: of the clients.
+      num_frames: of the video.
+      num_inputs: bad ones, each way.
+    """
+    document = {"command": "soak"} | timing.describe_machine()
+    with running_server() as (address, pid):
+        document["clients"] = soak_clients(address, pid, seconds)
+        document["bad_inputs"] = {
+            "http": soak_http(address, num_inputs),
+            "websocket": soak_stream(address, num_inputs),
+            "predict": soak_predict(scripts, folder, num_inputs),
+        }
+    document["video"] = soak_video(scripts, folder, num_frames)
+    return document
+
+
+class Memory:
+    """Resident memory of a process, twice a second, while it is entered."""
+
+    def __init__(self, pid: int):
+        self._process, self._samples = psutil.Process(pid), []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.5):
+            try:
+                self._samples.append(self._process.memory_info().rss / 2**20)
+            except psutil.NoSuchProcess:
+                return
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def describe(self) -> dict[str, float]:
+        """After the first tenth and in the last: {start_mib, end_mib, growth}."""
+        tenth = max(1, len(self._samples) // 10)
+        start = float(np.median(self._samples[tenth : 2 * tenth] or self._samples))
+        # A script that is about to end has let go of some.
+        end = float(np.median(self._samples[-2 * tenth : -tenth] or self._samples))
+        return {
+            "start_mib": round(start, 1),
+            "end_mib": round(end, 1),
+            "growth": round(end / start - 1, 4),
+        }
+
+
+def soak_clients(address: str, pid: int, seconds: float) -> dict[str, Any]:
+    """Clients that each send a frame as soon as the last one is answered."""
+    frame = make_frame(1)
+    frames = [encode(np.roll(frame, 4 * i, axis=1), "JPEG") for i in range(-5, 6)]
+    counts = collections.Counter()
+
+    async def be_client(end: float) -> None:
+        url = f"ws://{address}/v1/stream"
+        async with websockets.connect(url) as stream:
+            for data in itertools.cycle(frames):
+                if time.monotonic() > end:
+                    return
+                await stream.send(data)
+                answer = json.loads(await stream.recv())
+                good = [face["emotion"] for face in answer.get("faces", ())]
+                counts["answers" if good == ["happy"] else "errors"] += 1
+
+    async def be_all() -> None:
+        end = time.monotonic() + seconds
+        clients = [be_client(end) for _ in range(_NUM_CLIENTS)]
+        for result in await asyncio.gather(*clients, return_exceptions=True):
+            if isinstance(result, Exception):
+                counts["errors"] += 1
+
+    _ask(http.client.HTTPConnection(address), frames[0])  # what compiles, compiles
+    with Memory(pid) as memory:
+        asyncio.run(be_all())
+    return {
+        "clients": _NUM_CLIENTS,
+        "seconds": seconds,
+        "answers": counts["answers"],
+        "errors": counts["errors"],
+        "frames_per_second": round(counts["answers"] / seconds, 1),
+        "memory": memory.describe(),
+    }
+
+
+def soak_video(
+    scripts: pathlib.Path, folder: pathlib.Path, num_frames: int
+) -> dict[str, Any]:
+    """A face that moves to and fro, through scripts/video.py."""
+    cv2 = import_cv2()
+    path, table = folder / "long.mp4", folder / "faces.csv"
+    frame = make_frame(1)
+    height, width, _ = frame.shape
+    code = cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), code, 25, (width, height))
+    for i in range(num_frames):
+        shift = round(60 * np.sin(i / 20))
+        writer.write(np.ascontiguousarray(np.roll(frame, shift, axis=1)[..., ::-1]))
+    writer.release()
+    start = time.perf_counter()
+    command = [sys.executable, scripts / "video.py", path, "--csv", table]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with Memory(process.pid) as memory:
+        process.wait()
+    seconds = time.perf_counter() - start
+    return {
+        "frames": num_frames,
+        "faces": len(table.read_text().splitlines()) - 1,
+        "failed": int(process.returncode != 0),
+        "seconds": round(seconds, 1),
+        "frames_per_second": round(num_frames / seconds, 1),
+        "memory": memory.describe(),
+    }
+
+
+def _ask(connection: http.client.HTTPConnection, data: bytes) -> dict[str, Any] | None:
+    """The answer of /v1/analyze, or None if there is none that is in order."""
+    try:
+        connection.request("POST", "/v1/analyze", data)
+        response = connection.getresponse()
+        text = response.read()
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        return None
+    return json.loads(text) if response.status in (200, 400) else None
+
+
+def soak_http(address: str, num: int) -> dict[str, Any]:
+    """Inputs to POST /v1/analyze, and now and then a good frame."""
+    tally, good = Tally(), encode(make_frame(1), "JPEG")
+    connection = http.client.HTTPConnection(address, timeout=60)
+    for i, item in enumerate(make_inputs(num), start=1):
+        tally.add(item, _ask(connection, item.data))
+        if i % _GOOD_EVERY == 0:
+            tally.add_good(_ask(connection, good))
+    connection.close()
+    return tally.describe()
+
+
+def soak_stream(address: str, num: int) -> dict[str, Any]:
+    """The same to the stream; texts as text, where they are some."""
+    tally, good = Tally(), encode(make_frame(1), "JPEG")
+    with connect(f"ws://{address}/v1/stream", max_size=None) as stream:
+        for i, item in enumerate(make_inputs(num), start=1):
+            is_text = item.kind == "text" and item.data.isascii()
+            stream.send(item.data.decode() if is_text else item.data)
+            tally.add(item, json.loads(stream.recv(timeout=60)))
+            if i % _GOOD_EVERY == 0:
+                stream.send(good)
+                tally.add_good(json.loads(stream.recv(timeout=60)))
+    return tally.describe()
+
+
+def soak_predict(
+    scripts: pathlib.Path, folder: pathlib.Path, num: int
+) -> dict[str, Any]:
+    """The same as files of one folder, through scripts/predict.py."""
+    files, tally = folder / "files", Tally()
+    files.mkdir()
+    inputs = {}
+    for i, item in enumerate(make_inputs(num), start=1):
+        inputs[f"{i:06}.png"] = item
+        if i % _GOOD_EVERY == 0:
+            inputs[f"{i:06}_good.png"] = None
+    good = encode(make_frame(1), "JPEG")
+    for name, item in inputs.items():
+        (files / name).write_bytes(item.data if item else good)
+    command = [sys.executable, scripts / "predict.py", files]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = map(json.loads, result.stdout.splitlines())
+    answers = {pathlib.Path(line["file"]).name: line for line in lines}
+    for name, item in inputs.items():
+        answer = answers.get(name)
+        tally.add(item, answer) if item else tally.add_good(answer)
+    return tally.describe()
+
+
+def find_failures(document: dict[str, Any]) -> Iterator[str]:
+    """What does not hold, in words."""
+    for name in ("clients", "video"):
+        part = document[name]
+        is_long = part["seconds"] >= _MIN_SECONDS
+        if is_long and part["memory"]["growth"] >= _MAX_GROWTH:
+            yield f"{name}: memory grew by {part['memory']['growth']:.1%}"
+        if part.get("errors") or part.get("failed"):
+            yield f"{name}: errors"
+    if document["video"]["faces"] != document["video"]["frames"]:
+        yield "video: not one face in every frame"
+    for name, part in document["bad_inputs"].items():
+        if part["failed"] or part["good_frames"]["failed"]:
+            yield f"bad inputs, {name}: some were not answered as they should be"
