@@ -1,6 +1,7 @@
 # make train   set up, train on the embedded faces, evaluate, export
 # make test    set up, run the test suite
 # make demo    set up, serve the page that reads a camera, pictures and videos
+# make soak    set up, and see for half an hour whether it holds up
 # make reproduce MODEL=tiny
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny
@@ -28,7 +29,7 @@ STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 BLAZEFACE := downloads/mediapipe_face_detection
 PORT ?= 8000
 
-.PHONY: train demo reproduce test lint install clean
+.PHONY: train demo soak reproduce test lint install clean
 
 train: install
 ifdef FRESH
@@ -44,6 +45,9 @@ endif
 
 demo: install
 	$(BIN)/python -m deepfer_jax.demo --port $(PORT)
+
+soak: install
+	$(BIN)/python scripts/soak.py --out results/soak.json
 
 reproduce: install
 ifdef FRESH
