@@ -12,6 +12,7 @@ Its layout:
     start_up     {import_s, load_s, first_answer_s, total_s} of a new process without a
                  compilation cache
     video        {frames_per_second}: frames in batches, on the most cores
+    fer          with `compare`: {import_s, whole, runs} of the package `fer`
 
 Calls go from a NumPy array to NumPy arrays, after warm-up. The frames are made of
 scikit-image's photograph of an astronaut.
@@ -159,11 +160,65 @@ def measure_start_up(model: str | os.PathLike, folder: pathlib.Path) -> dict[str
     return {name: float(np.median([x[name] for x in found])) for name in found[0]}
 
 
+_FER = """
+import json, os, sys, time
+os.sched_setaffinity(0, json.loads(sys.argv[2]))
+start = time.perf_counter()
+from fer.fer import FER
+import_s = time.perf_counter() - start
+import numpy as np
+detector, runs = FER(), []
+for frame in np.load(sys.argv[1])[..., ::-1]:
+    times = []
+    for call in range(3 + int(sys.argv[3])):
+        start = time.perf_counter()
+        found = detector.detect_emotions(np.ascontiguousarray(frame))
+        times.append(1e3 * (time.perf_counter() - start))
+    p50, p95 = np.round(np.percentile(times[3:], [50, 95]), 3).tolist()
+    runs.append({"found": len(found), "whole": {"p50_ms": p50, "p95_ms": p95}})
+print(json.dumps({"import_s": round(import_s, 3), "runs": runs}))
+"""
+
+
+def measure_fer(
+    python: str, processors: Sequence[int], folder: pathlib.Path, num_calls: int
+) -> dict[str, Any]:
+    """The package `fer` on the same frames: {import_s, runs}.
+
+    Args:
+      python: an interpreter that has it, with an OpenCV below 5.
+      processors: numbers of those to run on.
+      folder: for a temporary file.
+      num_calls: of each frame.
+
+    Raises:
+      UserError: it does not run there.
+    """
+    frames = folder / "frames.npy"
+    np.save(frames, np.stack([make_frame(num) for num in _NUM_FACES]))
+    arguments = [str(frames), json.dumps(processors), str(num_calls)]
+    command = [python, "-c", _FER, *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", None) or str(error)
+        raise UserError(
+            f"{python} cannot run fer ({why.strip().splitlines()[-1]}): "
+            'pip install fer "opencv-contrib-python<5" "setuptools<80" in an '
+            "environment of its own, and name its Python with --fer_python"
+        ) from None
+    found = json.loads(result.stdout.splitlines()[-1])
+    for run, num_faces in zip(found["runs"], _NUM_FACES, strict=True):
+        run |= {"cores": len(processors), "faces": num_faces}
+    return found
+
+
 def benchmark_realtime(
     model: str | os.PathLike,
     cores: Sequence[int],
     folder: pathlib.Path,
     num_calls: int = 200,
+    fer_python: str | None = None,
 ) -> dict[str, Any]:
     """Measures in processes of their own, each bound to so many processors.
 
@@ -172,9 +227,11 @@ def benchmark_realtime(
       cores: how many processors; those that there are not are left out.
       folder: for temporary files.
       num_calls: of each part.
+      fer_python: an interpreter with the package `fer`, to compare with.
 
     Raises:
-      UserError: scikit-image is not installed, or none of these numbers can be had.
+      UserError: scikit-image is not installed, none of these numbers can be had, or
+        `fer` does not run.
     """
     make_frame(1)
     there = sorted(os.sched_getaffinity(0))
@@ -183,6 +240,7 @@ def benchmark_realtime(
         raise UserError(f"--cores: expected numbers from 1 to {len(there)}")
     document = {"command": "realtime"} | timing.describe_machine()
     document |= {"frame": {"width": _WIDTH, "height": _HEIGHT}, "runs": []}
+    fer_runs = []
     for num in cores:
         code = (
             f"import json, os; os.sched_setaffinity(0, {set(there[:num])!r});"
@@ -193,6 +251,13 @@ def benchmark_realtime(
         found = json.loads(output.splitlines()[-1])
         document["runs"] += found["runs"]
         document["video"] = found["video"]
+        if fer_python:
+            theirs = measure_fer(fer_python, there[:num], folder, num_calls)
+            fer_runs += theirs["runs"]
+            document["fer"] = theirs | {
+                "whole": theirs["runs"][0]["whole"],
+                "runs": fer_runs,
+            }
     first = next(run for run in document["runs"] if run["cores"] == max(cores))
     for part in ("whole", "detector", "crop", "classifier"):
         document[part] = first[part]

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import sys
 import tempfile
 
 from deepfer_jax import benchmark, errors
@@ -48,11 +49,19 @@ def main() -> None:
     realtime.add_argument("--model_dir", default=DEFAULT_MODEL, help="exported")
     realtime.add_argument("--cores", type=numbers, default="1,2")
     realtime.add_argument("--calls", type=int, default=200, help="of each part")
+    realtime.add_argument("--compare", choices=["fer"], help="the PyPI package too")
+    realtime.add_argument(
+        "--fer_python", default=sys.executable, help="a Python that has fer"
+    )
     args = parser.parse_args()
     if args.command == "realtime":
         with tempfile.TemporaryDirectory() as folder:
             document = benchmark_realtime(
-                args.model_dir, args.cores, pathlib.Path(folder), args.calls
+                args.model_dir,
+                args.cores,
+                pathlib.Path(folder),
+                args.calls,
+                args.fer_python if args.compare else None,
             )
         print(json.dumps(document, indent=2))
         return

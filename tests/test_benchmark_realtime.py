@@ -2,12 +2,13 @@
 
 import json
 import os
+import sys
 
 import pytest
 
 pytest.importorskip("skimage")
 
-from deepfer_jax.benchmark_realtime import benchmark_realtime, make_frame
+from deepfer_jax.benchmark_realtime import benchmark_realtime, make_frame, measure_fer
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.inference import DEFAULT_MODEL
@@ -40,3 +41,32 @@ def test_frames_have_their_faces(num):
     frame = make_frame(num)
     assert frame.shape == (480, 640, 3)
     assert len(Analyzer().analyze(frame)[0]) == num
+
+
+FER = """
+class FER:
+    def detect_emotions(self, frame):
+        assert frame.flags.c_contiguous
+        red, blue = frame[..., 2].mean(), frame[..., 0].mean()
+        return [{}] * 3 if red > blue else []
+"""
+
+
+def test_fer_is_measured_on_the_same_frames(tmp_path, monkeypatch):
+    """A package of its name in its place: frames come as OpenCV has them."""
+    package = tmp_path / "fer"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "fer.py").write_text(FER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    processors = sorted(os.sched_getaffinity(0))[:1]
+    found = measure_fer(sys.executable, processors, tmp_path, 3)
+    assert [run["faces"] for run in found["runs"]] == [1, 4, 16]
+    assert [run["found"] for run in found["runs"]] == [3, 3, 3]
+    assert 0 < found["runs"][0]["whole"]["p50_ms"] < 1000
+
+
+@pytest.mark.parametrize("python", [sys.executable, "no-such-python"])
+def test_without_fer_it_says_how_to_install_it(tmp_path, python):
+    with pytest.raises(UserError, match=r"cannot run fer .*\): pip install fer"):
+        measure_fer(python, [0], tmp_path, 3)
