@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax.faces.blazeface import BLAZEFACES, DepthwiseConv
+from deepfer_jax.faces.blazeface import BLAZEFACES, DepthwiseConv, pad
 from deepfer_jax.faces.detector import load_detector
 from tests import photos
 
@@ -42,10 +42,11 @@ def test_depthwise_convolutions_are_grouped_ones(stride, shape):
     theirs = nn.Conv(
         5, (3, 3), strides=stride, feature_group_count=5, precision="highest"
     )
-    variables = ours.init(jax.random.key(0), x)
+    padded = pad(x, stride)
+    variables = ours.init(jax.random.key(0), padded)
     variables["params"]["bias"] = jnp.arange(5.0)
     np.testing.assert_allclose(
-        ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5
+        ours.apply(variables, padded), theirs.apply(variables, x), atol=1e-5
     )
 
 

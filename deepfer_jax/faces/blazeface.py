@@ -30,8 +30,20 @@ _Stem = functools.partial(
 )
 
 
+def pad(x: jax.Array, stride: int, num_channels: int = 0) -> jax.Array:
+    """Zeros around images for a 3x3 window, as TensorFlow's SAME, and behind them.
+
+    Args:
+      x: [N, H, W, C].
+      stride: of the window.
+      num_channels: of zeros that are added.
+    """
+    edges = jax.lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride,) * 2, "SAME")
+    return jnp.pad(x, ((0, 0), *edges, (0, num_channels)))
+
+
 class DepthwiseConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, padded as TensorFlow's SAME."""
+    """A 3x3 convolution of each channel by itself, within images that are padded."""
 
     stride: int = 1
 
@@ -43,9 +55,7 @@ class DepthwiseConv(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         stride = self.stride
-        edges = jax.lax.padtype_to_pads((height, width), (3, 3), (stride,) * 2, "SAME")
-        x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
-        rows, columns = -(-height // stride), -(-width // stride)
+        rows, columns = (height - 3) // stride + 1, (width - 3) // stride + 1
         y = bias
         for i in range(3):
             for j in range(3):
@@ -69,17 +79,21 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = DepthwiseConv(self.stride, name="depthwise1")(x)
+        _, height, width, channels = x.shape
+        # For both ways at once: what is padded twice is compiled and computed twice.
+        padded = pad(x, self.stride, self.features - channels)
+        y = DepthwiseConv(self.stride, name="depthwise1")(padded[..., :channels])
         if self.bottleneck:
             y = nn.relu(nn.Conv(self.bottleneck, (1, 1), name="conv1")(y))
-            y = DepthwiseConv(name="depthwise2")(y)
+            y = DepthwiseConv(name="depthwise2")(pad(y, 1))
             y = nn.Conv(self.features, (1, 1), name="conv2")(y)
         else:
             y = nn.Conv(self.features, (1, 1), name="conv1")(y)
+        first = 2 - self.stride  # SAME of even sizes: to both sides, or to the end
+        x = padded[:, first : first + height, first : first + width]
         if self.stride == 2:
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
-        more = self.features - x.shape[-1]
-        return nn.relu(jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, more))) + y)
+        return nn.relu(x + y)
 
 
 class Stage(nn.Module):
