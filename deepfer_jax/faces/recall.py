@@ -1,0 +1,197 @@
+"""How many faces a detector finds, and how steady what is read from them is.
+
+    measure_recall("short")["width"]["100"]        # the part that is found
+    measure_flicker(Analyzer())                    # label changes a second
+
+The faces are those of three photographs that come with scikit-image and matplotlib,
+scaled, turned and darkened into frames of 640x480 pixels.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.faces.analyzer import Analyzer, compiler_options
+from deepfer_jax.faces.detector import load_detector, make_detect
+from deepfer_jax.faces.tracking import Tracker
+
+_WIDTH, _HEIGHT = 640, 480
+_GRAY = (104, 110, 116)
+# Left, top, right, bottom of the faces, by eye.
+_FACES = {
+    "astronaut": (177, 75, 275, 173),
+    "camera": (187, 121, 267, 203),
+    "grace_hopper": (163, 130, 368, 336),
+}
+_NUM_PLACES = 16
+_WIDTHS = (32, 40, 50, 64, 80, 100, 128, 160, 200, 260, 340)
+_TILTS = (-45, -30, -15, 15, 30, 45)
+_LIGHTS = (0.5, 0.25, 0.1, 0.05)
+# Intersection over union with the true box, from which on a face is found. The boxes
+# of detectors differ in how much of the forehead they take.
+_MIN_OVERLAP = 0.4
+# Of the frames that tell how steady labels are.
+_NOISE, _RATE, _NUM_FRAMES = 20.0, 25, 250
+
+
+class View(NamedTuple):
+    """How a face lies in a frame: width in pixels, degrees, brightness, at the edge.
+
+    At the edge a quarter of the face is outside.
+    """
+
+    width: float = 160.0
+    tilt: float = 0.0
+    light: float = 1.0
+    edge: bool = False
+
+
+def load_photos() -> dict[str, Image.Image]:
+    """The photographs, RGB.
+
+    Raises:
+      UserError: scikit-image or matplotlib is not installed.
+    """
+    try:
+        from matplotlib import cbook
+        from skimage import data
+    except ImportError as error:
+        raise UserError(f'{error}: pip install "deepfer_jax[train,dev]"') from None
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        hopper = Image.open(file).convert("RGB")
+    return {
+        "astronaut": Image.fromarray(data.astronaut()),
+        "camera": Image.fromarray(data.camera()).convert("RGB"),
+        "grace_hopper": hopper,
+    }
+
+
+def make_frame(
+    photo: Image.Image, face: tuple[int, ...], view: View, place: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph in a frame, and where its face is.
+
+    Args:
+      photo: RGB.
+      face: its box in the photograph, in pixels.
+      view: of the face.
+      place: number of a place in the frame, the same for all views.
+
+    Returns:
+      uint8 [480, 640, 3] and float [4], left, top, right and bottom.
+    """
+    rng = np.random.default_rng(place)
+    scale = view.width / (face[2] - face[0])
+    free = np.maximum(np.array([_WIDTH, _HEIGHT]) / 2 - 0.8 * view.width, 0)
+    centre = np.array([_WIDTH, _HEIGHT]) / 2 + rng.uniform(-1, 1, 2) * free
+    if view.edge:
+        centre[0] = view.width / 4 if place % 2 else _WIDTH - view.width / 4
+    middle = np.array([face[0] + face[2], face[1] + face[3]]) / 2
+    shrink = max(1, int(0.9 / scale))  # what is made much smaller is averaged first
+    small = photo.reduce(shrink)
+    cos, sin = (f(math.radians(view.tilt)) / scale for f in (math.cos, math.sin))
+    back = np.array([[cos, -sin], [sin, cos]])
+    matrix = np.column_stack([back, middle - back @ centre]) / shrink
+    frame = small.transform(
+        (_WIDTH, _HEIGHT),
+        Image.Transform.AFFINE,
+        tuple(matrix.ravel()),
+        Image.Resampling.BICUBIC,
+        fillcolor=_GRAY,
+    )
+    box = np.concatenate([centre - view.width / 2, centre + view.width / 2])
+    return (np.asarray(frame) * view.light).astype(np.uint8), box
+
+
+def measure_recall(name: str) -> dict[str, Any]:
+    """The part of faces that the detector of that name finds, in sixteen places each.
+
+    Returns:
+      {detector, min_score, faces (of each view), width: {pixels: part}, tilt:
+      {degrees: part}, light: {brightness: part}, edge: part}.
+
+    Raises:
+      UserError: a package with photographs is not installed, or there is no such
+        detector.
+    """
+    detector = load_detector(name)
+    detect = jax.jit(make_detect(detector), compiler_options=compiler_options())
+    photos = load_photos()
+
+    def part(view: View) -> float:
+        return float(np.mean(list(_find(detect, photos, view))))
+
+    return {
+        "detector": name,
+        "min_score": detector.model.min_score,
+        "faces": len(photos) * _NUM_PLACES,
+        "width": {str(x): round(part(View(width=x)), 3) for x in _WIDTHS},
+        "tilt": {str(x): round(part(View(tilt=x)), 3) for x in _TILTS},
+        "light": {str(x): round(part(View(light=x)), 3) for x in _LIGHTS},
+        "edge": round(part(View(edge=True)), 3),
+    }
+
+
+def _find(detect: Callable, photos: dict[str, Image.Image], view: View):
+    """Yields whether each face is found."""
+    size = np.array([_HEIGHT, _WIDTH], np.int32)
+    for name, photo in photos.items():
+        made = [make_frame(photo, _FACES[name], view, i) for i in range(_NUM_PLACES)]
+        frames, boxes = map(np.stack, zip(*made, strict=True))
+        found = jax.device_get(detect(frames, size))
+        for box, there, truth in zip(found.boxes, found.mask, boxes, strict=True):
+            overlaps = _overlap(box[there], truth)
+            yield bool(overlaps.size and overlaps.max() >= _MIN_OVERLAP)
+
+
+def _overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes [N, 4] with one."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    both = np.maximum(sides, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return both / (areas + (box[2:] - box[:2]).prod() - both)
+
+
+def measure_flicker(analyzer: Analyzer, time_constant: float = 0.4) -> dict[str, Any]:
+    """Label changes a second of still faces in ten seconds of a noisy camera.
+
+    Args:
+      analyzer: finds and reads the faces.
+      time_constant: of the smoothing that is compared with none, in seconds.
+
+    Returns:
+      {noise (standard deviation, of 255), rate, seconds, time_constant, photo: {name:
+      {before, after}}, before, after}, the last two means over the photographs.
+    """
+    rows = {}
+    for name, photo in load_photos().items():
+        frame, _ = make_frame(photo, _FACES[name], View(), 0)
+        rng = np.random.default_rng(0)
+        trackers = {
+            "before": Tracker(analyzer.classes, analyzer.threshold, 0.0),
+            "after": Tracker(analyzer.classes, analyzer.threshold, time_constant),
+        }
+        labels = {key: [] for key in trackers}
+        for i in range(_NUM_FRAMES):
+            noisy = frame + rng.normal(0, _NOISE, frame.shape)
+            faces = analyzer.analyze(noisy.clip(0, 255).astype(np.uint8))[0]
+            for key, tracker in trackers.items():
+                for track in tracker.update(faces[:1], i / _RATE):
+                    labels[key].append(track.face.emotion)
+        seconds = _NUM_FRAMES / _RATE
+        rows[name] = {
+            key: sum(a != b for a, b in itertools.pairwise(x)) / seconds
+            for key, x in labels.items()
+        }
+    means = {
+        key: round(float(np.mean([row[key] for row in rows.values()])), 2)
+        for key in ("before", "after")
+    }
+    about = {"noise": _NOISE, "rate": _RATE, "seconds": _NUM_FRAMES / _RATE}
+    return about | {"time_constant": time_constant, "photos": rows} | means

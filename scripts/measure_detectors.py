@@ -1,0 +1,29 @@
+"""Measures what the detectors find, and how steady labels are; prints JSON.
+
+python scripts/measure_detectors.py
+"""
+
+import argparse
+import json
+
+from deepfer_jax import errors
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.blazeface import BLAZEFACES
+from deepfer_jax.faces.recall import measure_flicker, measure_recall
+from deepfer_jax.inference import DEFAULT_MODEL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
+    args = parser.parse_args()
+    document = {
+        "recall": [measure_recall(name) for name in BLAZEFACES],
+        "flicker": measure_flicker(Analyzer(args.model)),
+    }
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    with errors.reported():
+        main()
