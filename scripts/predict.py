@@ -10,6 +10,7 @@ Pillow.
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -31,6 +32,20 @@ def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def name_pictures(
+    paths: list[pathlib.Path], out: pathlib.Path
+) -> dict[pathlib.Path, pathlib.Path]:
+    """Where each image's picture goes: below `out` as the images lie, all JPEG."""
+    whole = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in whole]) if whole else ""
+    names = {}
+    for path, full in zip(paths, whole, strict=True):
+        name = out / full.relative_to(root)
+        is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+        names[path] = name if is_jpeg else name.with_name(f"{name.name}.jpg")
+    return names
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -41,8 +56,10 @@ def main() -> int:
     args = parser.parse_args()
 
     model = Predictor(args.model) if args.face else Analyzer(args.model)
+    paths = list(find_images(args.paths))
+    pictures = name_pictures(paths, args.out) if args.out else {}
     failures = 0
-    for path in find_images(args.paths):
+    for path in paths:
         line = {"file": str(path)}
         try:
             if args.face:
@@ -53,8 +70,7 @@ def main() -> int:
                 line["faces"] = [face.as_dict(model.classes) for face in faces]
                 if args.out:
                     picture = draw_faces(image, faces, model.classes)
-                    out = args.out / f"{path.stem}.jpg"
-                    line["annotated"] = save_picture(picture, out)
+                    line["annotated"] = save_picture(picture, pictures[path])
         except (ImageError, ModelError) as error:
             line["error"] = str(error)
             failures += 1

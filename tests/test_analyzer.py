@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deepfer_jax import faces
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
@@ -38,6 +39,13 @@ def test_no_face_is_an_empty_list(analyzer):
     for name in photos.WITHOUT:
         assert analyzer.analyze(photos.photo(name)) == [[]]
     assert analyzer.analyze(np.zeros((0, 480, 640, 3), np.uint8)) == []
+
+
+def test_the_plain_function_is_the_shipped_model(analyzer, smiling):
+    ((expected,),) = analyzer.analyze(smiling)
+    ((face,),) = faces.analyze(smiling)
+    np.testing.assert_array_equal(face.probabilities, expected.probabilities)
+    assert faces.analyze(photos.photo("coffee")) == [[]]
 
 
 def read_by_hand(analyzer, frame, face):
@@ -82,9 +90,8 @@ def test_as_many_faces_as_there_are(analyzer):
     four[:170, 170:] = 100
     frames = np.stack([six, np.full_like(six, 100), four])
     found = analyzer.analyze(frames)
-    assert [len(faces) for faces in found] == [6, 0, 4]
-    for faces in found:
-        assert all(f.emotion == "happy" for f in faces)
+    assert [len(row) for row in found] == [6, 0, 4]
+    assert {face.emotion for row in found for face in row} == {"happy"}
     scores = [f.score for f in found[0]]
     assert scores == sorted(scores, reverse=True)
 

@@ -73,7 +73,7 @@ def test_every_command_runs_in_order(folder):
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
     assert (folder / "augmented.png").exists()
-    assert (folder / "annotated" / "a.jpg").exists()
+    assert (folder / "annotated" / "a.png.jpg").exists()
     assert (folder / "annotated.mp4").exists()
     assert "happy" in (folder / "faces.csv").read_text()
     assert (folder / "data/audit/fer2013_1.0.0.csv").exists()

@@ -1,5 +1,6 @@
 """The model that ships: whole, small, calibrated, and as good as its results say."""
 
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -34,6 +35,16 @@ def test_it_is_small_and_calibrated(predictor):
     assert predictor.classes == EMOTIONS
 
 
+def test_threads_get_the_answers_of_one(predictor):
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (n, 48, 48)).astype(np.uint8) for n in (1, 3, 8)]
+    expected = [predictor.predict(batch) for batch in batches]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda i: predictor.predict(batches[i % 3]), range(96)))
+    for i, probabilities in enumerate(found):
+        np.testing.assert_array_equal(probabilities, expected[i % 3])
+
+
 def test_predict_needs_no_model_of_ones_own(run_python, tmp_path):
     face = draw_face(np.random.default_rng(0), "happy")
     Image.fromarray(face).resize((200, 200)).save(tmp_path / "face.png")
@@ -52,16 +63,20 @@ def test_predict_finds_faces_in_photos_and_draws_them(run_python, tmp_path):
     astronaut.resize((2560, 2560)).save(folder / "b.png")
     Image.fromarray(photos.photo("coffee")).save(folder / "c.jpg")
     (folder / "d.png").write_bytes(b"no image")
+    (folder / "sub").mkdir()
+    Image.fromarray(photos.photo("rocket")).save(folder / "sub" / "a.jpg")
     result = run_python("scripts/predict.py", folder, "--out", out, check=False)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    small, large, none, bad = map(json.loads, result.stdout.splitlines())
+    small, large, none, bad, _ = map(json.loads, result.stdout.splitlines())
     assert small["faces"][0]["emotion"] == large["faces"][0]["emotion"] == "happy"
     difference = np.array(large["faces"][0]["box"]) / 5 - small["faces"][0]["box"]
     assert np.abs(difference).max() < 5
     assert none["faces"] == []
     assert "not a whole image" in bad["error"]
-    drawn = np.asarray(Image.open(out / "a.jpg"), float)
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert names == ["a.png.jpg", "b.png.jpg", "c.jpg", "sub/a.jpg"]
+    drawn = np.asarray(Image.open(out / "a.png.jpg"), float)
     changed = np.abs(drawn - np.asarray(astronaut)).max(-1) > 60
     assert changed[75:180, 170:440].mean() > 0.2
     assert changed[300:].mean() < 0.01

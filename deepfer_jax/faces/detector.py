@@ -6,14 +6,15 @@ Letter-box resizing, network, anchors and non-maximum suppression are one functi
 fixed shapes, for any number of frames of any size, known when it is compiled or not.
 
 `short` is the default: it finds a person at a camera, in a third of the time. What part
-was found of the faces of seven photographs, in eight places each of 640x480 pixels, by
-the face's width, and the milliseconds of a frame on one core (the least of 120):
+was found of the faces of three photographs, in sixteen places each of 640x480 pixels,
+by the face's width (scripts/measure_detectors.py, results/detectors.json), and the
+milliseconds of a frame on one core (the least of 120):
 
-    pixels             32    40    50    64    80   100  128-340  cut by the edge   ms
-    short, 0.65      0.00  0.00  0.00  0.11  0.57  0.98     1.00             0.55  2.2
-    full, 0.5        0.27  0.79  0.88  0.98  1.00  1.00     0.99             0.88  6.3
+    pixels             40    50    64    80   100  128-260   340  cut by the edge   ms
+    short, 0.65      0.00  0.00  0.02  0.50  0.94     1.00  1.00             0.54  2.2
+    full, 0.5        0.58  0.73  1.00  1.00  1.00     1.00  0.85             0.83  6.3
 
-Both find all 56 at 160 pixels when tilted by 45 degrees or at a quarter of the light.
+At 160 pixels both find all 48 when tilted by 30 degrees or at a quarter of the light.
 
 Pixels are sampled around their centres and averaged; MediaPipe takes one sample at a
 pixel's corner, with which as many faces are found, and boxes lie about one pixel of the

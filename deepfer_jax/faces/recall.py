@@ -9,6 +9,7 @@ scaled, turned and darkened into frames of 640x480 pixels.
 
 import itertools
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ _FACES = {
     "grace_hopper": (163, 130, 368, 336),
 }
 _NUM_PLACES = 16
+_NUM_CALLS = 100
 _WIDTHS = (32, 40, 50, 64, 80, 100, 128, 160, 200, 260, 340)
 _TILTS = (-45, -30, -15, 15, 30, 45)
 _LIGHTS = (0.5, 0.25, 0.1, 0.05)
@@ -113,8 +115,8 @@ def measure_recall(name: str) -> dict[str, Any]:
     """The part of faces that the detector of that name finds, in sixteen places each.
 
     Returns:
-      {detector, min_score, faces (of each view), width: {pixels: part}, tilt:
-      {degrees: part}, light: {brightness: part}, edge: part}.
+      {detector, min_score, frame_ms (median, of a call), faces (of each view), width:
+      {pixels: part}, tilt: {degrees: part}, light: {brightness: part}, edge: part}.
 
     Raises:
       UserError: a package with photographs is not installed, or there is no such
@@ -130,12 +132,24 @@ def measure_recall(name: str) -> dict[str, Any]:
     return {
         "detector": name,
         "min_score": detector.model.min_score,
+        "frame_ms": round(_time(detect), 2),
         "faces": len(photos) * _NUM_PLACES,
         "width": {str(x): round(part(View(width=x)), 3) for x in _WIDTHS},
         "tilt": {str(x): round(part(View(tilt=x)), 3) for x in _TILTS},
         "light": {str(x): round(part(View(light=x)), 3) for x in _LIGHTS},
         "edge": round(part(View(edge=True)), 3),
     }
+
+
+def _time(detect: Callable) -> float:
+    """Milliseconds of a call for one frame, median."""
+    frames = np.zeros((1, _HEIGHT, _WIDTH, 3), np.uint8)
+    times = []
+    for _ in range(1 + _NUM_CALLS):
+        start = time.perf_counter()
+        jax.block_until_ready(detect(frames, np.array([_HEIGHT, _WIDTH], np.int32)))
+        times.append(1e3 * (time.perf_counter() - start))
+    return float(np.median(times[1:]))
 
 
 def _find(detect: Callable, photos: dict[str, Image.Image], view: View):
