@@ -21,6 +21,7 @@ from deepfer_jax.faces.detector import (
     overlap,
     suppress,
 )
+from deepfer_jax.faces.recall import measure_beside_litert
 from deepfer_jax.pretrained import blazeface, port
 from deepfer_jax.pretrained.tensors import read_ported
 from tests import photos
@@ -81,6 +82,12 @@ def test_parity_with_litert(name, tmp_path):
     difference = scores - jax.nn.sigmoid(expected[1][..., 0])
     assert np.abs(difference).max() < 1e-3
     assert np.abs(boxes - expected[16]).max() < 0.5  # pixels of the network
+
+    times = measure_beside_litert(name, path)
+    assert 0.05 < times["ratio"] < 50
+    (tmp_path / "no.tflite").write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"no\.tflite: "):
+        measure_beside_litert(name, tmp_path / "no.tflite")
 
     port.port("blazeface", path, tmp_path / "again.safetensors")
     again, metadata = read_ported(tmp_path / "again.safetensors")

@@ -176,6 +176,18 @@ def test_other_sites_cannot_read_the_stream(client):
             pass
 
 
+# Where the row through the middle of the face has the colour of a happy face's box.
+COLUMNS_OF_HAPPY = """
+(() => {
+  const canvas = document.getElementById("picture");
+  const row = canvas.getContext("2d").getImageData(0, 105, 350, 1).data;
+  const near = (i, value) => Math.abs(row[i] - value) < 25;
+  return [...Array(350).keys()].filter(
+    (x) => near(4 * x, 0xe6) && near(4 * x + 1, 0xa8) && near(4 * x + 2, 0x00));
+})()
+"""
+
+
 def test_the_page_shows_the_face_and_then_none(smiling, tmp_path):
     """Chromium's camera plays the astronaut for five seconds, then a wall for three."""
     pytest.importorskip("websockets")
@@ -193,6 +205,10 @@ def test_the_page_shows_the_face_and_then_none(smiling, tmp_path):
             status = "document.getElementById('status').textContent"
             await page.until(f"{status}.startsWith('1 face: happy')", 60)
             await page.until("Number(document.getElementById('rate').textContent) > 2")
+            # The box's left side, in the colour of happy, and no other beside it.
+            columns = await page.evaluate(COLUMNS_OF_HAPPY)
+            assert columns
+            assert all(235 < column < 255 or 325 < column < 345 for column in columns)
             for scheme, width in (("light", 1000), ("dark", 1000), ("light", 390)):
                 await page.resize(width, 900, scheme)
                 code = "document.documentElement.scrollWidth <= innerWidth"

@@ -2,6 +2,7 @@
 
     measure_recall("short")["width"]["100"]        # the part that is found
     measure_flicker(Analyzer())                    # label changes a second
+    measure_beside_litert("short", "face_detection_short_range.tflite")
 
 The faces are those of three photographs that come with scikit-image and matplotlib,
 scaled, turned and darkened into frames of 640x480 pixels.
@@ -9,6 +10,7 @@ scaled, turned and darkened into frames of 640x480 pixels.
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from deepfer_jax import timing
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer, compiler_options
 from deepfer_jax.faces.detector import load_detector, make_detect
@@ -162,6 +165,60 @@ def _find(detect: Callable, photos: dict[str, Image.Image], view: View):
         for box, there, truth in zip(found.boxes, found.mask, boxes, strict=True):
             overlaps = _overlap(box[there], truth)
             yield bool(overlaps.size and overlaps.max() >= _MIN_OVERLAP)
+
+
+def measure_beside_litert(name: str, path: str | os.PathLike) -> dict[str, Any]:
+    """Times the detector's network and MediaPipe's own in turn, on one image.
+
+    Args:
+      name: of the detector.
+      path: MediaPipe's .tflite file of it.
+
+    Returns:
+      {network_ms, litert_ms, ratio}: medians of calls, and of ratios of pairs.
+
+    Raises:
+      UserError: LiteRT is not installed, or cannot read the file.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise UserError(
+            'LiteRT is not installed: pip install "deepfer_jax[parity]"'
+        ) from None
+    try:
+        theirs = Interpreter(str(path), num_threads=timing.num_threads())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: {str(error).strip().splitlines()[0]}") from None
+    theirs.allocate_tensors()
+    (about,) = theirs.get_input_details()
+    detector = load_detector(name)
+    image = np.zeros(about["shape"], np.float32)
+    network = jax.jit(
+        lambda x: detector.model.network.apply(detector.variables, x),
+        compiler_options=compiler_options(),
+    )
+
+    def run_ours() -> int:
+        jax.device_get(network(image))
+        return 1
+
+    def run_theirs() -> int:
+        theirs.set_tensor(about["index"], image)
+        theirs.invoke()
+        for output in theirs.get_output_details():
+            theirs.get_tensor(output["index"])
+        return 1
+
+    tasks = {"network_ms": run_ours, "litert_ms": run_theirs}
+    for task in tasks.values():
+        task()
+    timings = timing.measure(tasks, _NUM_CALLS)
+    medians = {
+        key: round(1e3 * float(np.median(x.seconds)), 2) for key, x in timings.items()
+    }
+    pairs = timings["network_ms"].seconds / timings["litert_ms"].seconds
+    return medians | {"ratio": round(float(np.median(pairs)), 2)}
 
 
 def _overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
