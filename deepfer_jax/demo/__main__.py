@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import warnings
 
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError
 
@@ -15,12 +16,15 @@ def main() -> None:
     args = parser.parse_args()
     try:
         import uvicorn
+        from PIL import Image
 
         from deepfer_jax.demo.server import MAX_BYTES, create_app
     except ImportError as error:
         sys.exit(f'error: {error}: pip install "deepfer_jax[demo]"')
     from deepfer_jax.faces.analyzer import Analyzer
 
+    # Pillow warns of images that the server refuses by its own count of pixels.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     try:
