@@ -79,7 +79,7 @@ def test_every_frame_with_its_time_and_face(tmp_path):
     assert {track.number for m in found for track in m.tracks} == {1}
     lefts = [m.tracks[0].face.box[0] for m in found[:25]]
     np.testing.assert_allclose(lefts, 10 + 2 * np.arange(25), atol=3)
-    assert max(finder.batches) == 8
+    assert finder.batches == [8] * 4  # so that one program serves all
     # Red is first: OpenCV's order does not get out.
     red, green, blue = found[0].image[50, 30].astype(int)
     assert red > 200

@@ -140,11 +140,13 @@ def follow(analyzer: Analyzer, frames: Frames, tracker: Tracker) -> Iterator[Mom
     Raises:
       BrokenVideo: after the last frame that could be read.
     """
-    number = 0
-    for batch, error in _batches(frames.images, 1 if frames.live else _BATCH):
-        images = np.stack([image for _, image in batch]) if batch else []
-        found = analyzer.analyze(images) if batch else []
-        for (moment, image), faces in zip(batch, found, strict=True):
+    number, size = 0, 1 if frames.live else _BATCH
+    for batch, error in _batches(frames.images, size):
+        images = [image for _, image in batch]
+        # Always as many: the last few would have to be compiled for by themselves.
+        images += images[-1:] * (size - len(images))
+        found = analyzer.analyze(np.stack(images)) if images else []
+        for (moment, image), faces in zip(batch, found[: len(batch)], strict=True):
             yield Moment(number, moment, image, tracker.update(faces, moment))
             number += 1
         if error is not None:
