@@ -119,3 +119,22 @@ def test_the_table_of_fine_tuning_says_what_the_files_say():
         assert cells[2] == f"{kept['accuracy']:.2%}".replace("%", " %")
         assert cells[3] == f"{low:.2f} to {high:.2f}"
         assert cells[4] == f"{kept['macro_f1']:.2%}".replace("%", " %")
+
+
+def test_the_table_of_real_time_says_what_the_file_says():
+    text = (ROOT / "README.md").read_text()
+    kept = json.loads((ROOT / "results" / "benchmark_cpu_realtime.json").read_text())
+    for name, runs in (("deepfer_jax", kept["runs"]), ("fer", kept["fer"]["runs"])):
+        (row,) = re.findall(rf"^\| `{name}` \| [\d.]+ ms .*$", text, re.MULTILINE)
+        expected = [
+            next(
+                run["whole"]["p50_ms"]
+                for run in runs
+                if (run["cores"], run["faces"]) == which
+            )
+            for which in ((2, 1), (2, 4), (2, 16), (1, 1))
+        ]
+        found = [float(x) for x in re.findall(r"([\d.]+) ms", row)]
+        np.testing.assert_allclose(found, expected, atol=0.05)
+    assert f"{kept['video']['frames_per_second']:.0f} frames a second" in text
+    assert f"first answer after {kept['start_up']['total_s']:.1f} s" in text

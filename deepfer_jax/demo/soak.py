@@ -12,11 +12,13 @@ Its layout:
     video       of a long one through scripts/video.py: frames, faces, memory
 
 memory is that of the server or the script: start_mib after the first tenth of the time
-(a minute of ten), end_mib, and growth, by what part. All traffic stays on 127.0.0.1.
+(a minute of ten; of a video the first third), end_mib, and growth, by what part. All
+traffic stays on 127.0.0.1.
 """
 
 import asyncio
 import collections
+import contextlib
 import http.client
 import itertools
 import json
@@ -42,7 +44,7 @@ from deepfer_jax.faces.video import import_cv2
 _NUM_CLIENTS = 16
 _MAX_GROWTH = 0.02
 # Of a shorter time, growth says nothing: what is compiled first weighs too much.
-_MIN_SECONDS = 60
+_MIN_SECONDS = 20
 _GOOD_EVERY = 100
 
 
@@ -83,11 +85,11 @@ class Memory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self._end.wait(0.5):
-            try:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while True:
                 self._samples.append(self._process.memory_info().rss / 2**20)
-            except psutil.NoSuchProcess:
-                return
+                if self._end.wait(0.5):
+                    return
 
     def __enter__(self) -> "Memory":
         self._thread.start()
@@ -97,11 +99,15 @@ class Memory:
         self._end.set()
         self._thread.join()
 
-    def describe(self) -> dict[str, float]:
-        """After the first tenth and in the last: {start_mib, end_mib, growth}."""
+    def describe(self, warm_up: float) -> dict[str, float]:
+        """{start_mib, end_mib, growth}, after warm_up, a part of the time, and later.
+
+        Both are medians of a tenth of the time. The end leaves out the last tenth: a
+        script that is about to end has let go of some.
+        """
         tenth = max(1, len(self._samples) // 10)
-        start = float(np.median(self._samples[tenth : 2 * tenth] or self._samples))
-        # A script that is about to end has let go of some.
+        first = round(warm_up * len(self._samples))
+        start = float(np.median(self._samples[first : first + tenth]))
         end = float(np.median(self._samples[-2 * tenth : -tenth] or self._samples))
         return {
             "start_mib": round(start, 1),
@@ -143,7 +149,7 @@ def soak_clients(address: str, pid: int, seconds: float) -> dict[str, Any]:
         "answers": counts["answers"],
         "errors": counts["errors"],
         "frames_per_second": round(counts["answers"] / seconds, 1),
-        "memory": memory.describe(),
+        "memory": memory.describe(1 / 10),
     }
 
 
@@ -175,7 +181,7 @@ def soak_video(
         "failed": int(process.returncode != 0),
         "seconds": round(seconds, 1),
         "frames_per_second": round(num_frames / seconds, 1),
-        "memory": memory.describe(),
+        "memory": memory.describe(1 / 3),
     }
 
 
