@@ -5,6 +5,8 @@ import logging
 import sys
 import warnings
 
+import numpy as np
+
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError
 
 
@@ -28,12 +30,14 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     try:
-        app = create_app(Analyzer(args.model))
+        analyzer = Analyzer(args.model)
     except ModelError as error:
         sys.exit(f"error: {error}")
+    # A camera's first frame need not wait for the compiler.
+    analyzer.analyze(np.zeros((480, 640, 3), np.uint8))
     print(f"open http://{args.host}:{args.port} (Ctrl-C to stop)", flush=True)
     uvicorn.run(
-        app,
+        create_app(analyzer),
         host=args.host,
         port=args.port,
         log_level="warning",
