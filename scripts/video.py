@@ -9,8 +9,6 @@ The input is a file, the number of a camera (Ctrl-C ends it), or a folder.
 import argparse
 import contextlib
 
-from tqdm import tqdm
-
 from deepfer_jax import errors
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.tracking import Tracker
@@ -28,6 +26,10 @@ def main() -> None:
     add("input", help="video file, number of a camera, or folder of images")
     args = parser.parse_args()
 
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise errors.UserError(f'{error}: pip install "deepfer_jax[video]"') from None
     try:
         analyzer = Analyzer(args.model)
     except ModelError as error:

@@ -191,3 +191,13 @@ def test_the_script_reads_a_real_face(run_python, tmp_path):
     assert "Traceback" not in failed.stderr
     assert "error: " in failed.stderr
     assert pathlib.Path(tmp_path / "bad.mp4").name in failed.stderr
+
+
+def test_without_the_extra_the_script_names_it(run_python, tmp_path):
+    (tmp_path / "tqdm.py").write_text("raise ImportError('No module named tqdm')")
+    env = {"PYTHONPATH": str(tmp_path)}
+    failed = run_python("scripts/video.py", "party.mp4", check=False, env=env)
+    assert failed.returncode == 1
+    assert failed.stderr.strip() == (
+        'error: No module named tqdm: pip install "deepfer_jax[video]"'
+    )
