@@ -1,32 +1,23 @@
 """Photographs that come with packages: three with one face, three with none."""
 
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-WITH_A_FACE = ("astronaut", "camera", "grace_hopper")
+from deepfer_jax.faces import recall
+
+FACES = recall.FACES
+WITH_A_FACE = tuple(FACES)
 WITHOUT = ("chelsea", "coffee", "rocket")
-# left, top, right, bottom of the face, by eye.
-FACES = {
-    "astronaut": (175, 70, 275, 180),
-    "camera": (185, 110, 270, 205),
-    "grace_hopper": (160, 110, 370, 345),
-}
 
 
 def photo(name):
     """uint8 [H, W, 3], RGB; skips without the package."""
-    if name == "grace_hopper":
-        cbook = pytest.importorskip("matplotlib.cbook")
-        folder = pathlib.Path(cbook.__file__).parent / "mpl-data/sample_data"
-        return np.asarray(Image.open(folder / "grace_hopper.jpg").convert("RGB"))
     data = pytest.importorskip("skimage.data")
-    image = getattr(data, name)()
-    return np.ascontiguousarray(
-        np.repeat(image[..., None], 3, 2) if image.ndim == 2 else image[..., :3]
-    )
+    pytest.importorskip("matplotlib")
+    if name in WITH_A_FACE:
+        return np.asarray(recall.load_photos()[name])
+    return np.ascontiguousarray(getattr(data, name)()[..., :3])
 
 
 def on_canvas(image, scale, width=640, height=480):

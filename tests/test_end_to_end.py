@@ -12,7 +12,6 @@ from deepfer_jax.corruptions import CORRUPTIONS
 from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import near_copies_of
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.evaluate import VIEWS
 from deepfer_jax.inference import Predictor
 from deepfer_jax.network import load_model
 from deepfer_jax.train import train_and_evaluate
@@ -252,20 +251,6 @@ def test_exporting_again_from_the_parameters_gives_the_same_model(
     )
 
 
-def test_views_of_test_time_augmentation():
-    images = np.random.default_rng(0).random((2, 48, 48, 1)).astype(np.float32)
-    assert VIEWS["none"](images).shape == (1, 2, 48, 48, 1)
-    flips = VIEWS["flip"](images)
-    np.testing.assert_array_equal(flips[1], images[:, :, ::-1])
-    ten = np.asarray(VIEWS["ten_crop"](images))
-    assert ten.shape == (10, 2, 48, 48, 1)
-    np.testing.assert_array_equal(ten[5:], ten[:5, :, :, ::-1])
-    corner = Image.fromarray(images[0, :44, :44, 0]).resize((48, 48), Image.BILINEAR)
-    np.testing.assert_allclose(ten[0, 0, :, :, 0], np.asarray(corner), atol=1e-5)
-    centre = Image.fromarray(images[1, 2:46, 2:46, 0]).resize((48, 48), Image.BILINEAR)
-    np.testing.assert_allclose(ten[4, 1, :, :, 0], np.asarray(centre), atol=1e-5)
-
-
 @pytest.mark.parametrize("tta", ["flip", "ten_crop"])
 def test_evaluation_with_augmentation(evaluate, workdir, tta):
     out = evaluate("--workdir", workdir, "--tta", tta).stdout
@@ -305,49 +290,3 @@ def test_predict_prints_a_line_a_file_and_goes_on_after_errors(
         assert line["emotion"] == EMOTIONS[expected.argmax()]
         assert line["probability"] == pytest.approx(expected.max(), abs=1e-4)
         assert list(line["probabilities"]) == list(EMOTIONS)
-
-
-def test_mistakes_end_in_one_line(run_python, tmp_path, model, small_data_dir):
-    def expect(message, script, *arguments):
-        result = run_python(f"scripts/{script}.py", *arguments, check=False)
-        assert result.returncode == 1
-        assert message in result.stderr
-        assert "Traceback" not in result.stderr
-
-    expect("metadata.json is missing", "predict", "--model", tmp_path, "x.png")
-    expect("config.json is missing", "export", "--workdir", tmp_path, "--out", "x")
-    expect("no model", "export", "--model", tmp_path, "--out", "x")
-    expect(
-        "scripts/prepare_data.py --dataset fer2013",
-        *("evaluate", "--model", model, "--dataset", "fer2013"),
-        *("--split", "public_test", "--data_dir", small_data_dir),
-    )
-
-
-def test_training_and_evaluation_work_without_tensorflow(run_python, tmp_path):
-    run_python(
-        "-c",
-        "import sys, tests.no_tensorflow\n"
-        "from configs import default\n"
-        "from deepfer_jax.train import train_and_evaluate\n"
-        "config = default.get_config()\n"
-        f"config.dataset.name = {DATASET!r}\n"
-        f"config.dataset.data_dir = {str(tmp_path / 'data')!r}\n"
-        "config.train.num_epochs = 1\n"
-        "config.train.batch_size = 28\n"
-        "config.optimizer.warmup_epochs = 0.5\n"
-        f"train_and_evaluate(config, {str(tmp_path / 'run')!r})\n"
-        "assert 'tensorflow' not in sys.modules",
-    )
-    assert (tmp_path / "run" / "metrics.jsonl").exists()
-    builder = datasets.load_builder(DATASET, tmp_path / "data")
-    assert builder.info.file_format.value == "array_record"
-    result = run_python(
-        "-c",
-        "import sys, runpy, tests.no_tensorflow\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')",
-        *("scripts/evaluate.py", "--workdir", tmp_path / "run", "--dataset", DATASET),
-        *("--split", "test", "--data_dir", tmp_path / "data"),
-    )
-    assert "of 140 faces" in result.stdout

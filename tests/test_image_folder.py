@@ -1,7 +1,6 @@
-"""image_folder: splits, names of classes, odd files; a network fine-tuned on one."""
+"""image_folder: splits, names of classes, odd files."""
 
 import collections
-import json
 import pathlib
 
 import numpy as np
@@ -9,11 +8,10 @@ import pytest
 from PIL import Image
 
 from deepfer_jax.data import datasets
-from deepfer_jax.data.emotions import EMOTIONS, emotion_of
+from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.image_folder import parse_class_names
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.prepare import prepare
-from deepfer_jax.data.synthetic import draw_face
 from deepfer_jax.errors import UserError
 
 
@@ -38,27 +36,6 @@ def prepared(folder, data_dir, name="mine", file_format="array_record", **option
 def classes_of(builder, split):
     names = builder.info.features["label"].names
     return [names[label] for label in split["label"]]
-
-
-@pytest.mark.parametrize(
-    ("name", "emotion"),
-    [
-        ("Anger", "angry"),
-        ("HAPPINESS", "happy"),
-        ("0_angry", "angry"),
-        ("3-surprised", "surprise"),
-        ("AF", "fear"),
-        ("NE", "neutral"),
-        ("fearful", "fear"),
-        ("contempt", None),
-        ("7", None),
-        ("7_", None),
-        ("7_Contempt", None),
-        ("angry_birds", None),
-    ],
-)
-def test_names_of_classes(name, emotion):
-    assert emotion_of(name) == emotion
 
 
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
@@ -287,36 +264,3 @@ def test_folders_that_are_none(tmp_path):
         )  # fmt: skip
     with pytest.raises(UserError, match="--dataset image_folder/mine"):
         datasets.load_builder("image_folder/mine", tmp_path)
-
-
-def test_a_run_starts_from_a_model_on_ones_own_classes(tmp_path, run_python):
-    """By the commands of the README: prepare, fine-tune, evaluate, export, predict."""
-    for name, emotion in (("smiling", "happy"), ("gloomy", "sad")):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for i in range(20):
-            face = draw_face(np.random.default_rng(i), emotion)
-            Image.fromarray(face).resize((90, 90)).save(tmp_path / f"in/{name}/{i}.png")
-    data = ("--data_dir", tmp_path / "data")
-    run_python(
-        "scripts/prepare_data.py", "--dataset", "image_folder/mine", "--manual_dir",
-        tmp_path / "in", "--unknown_classes", "keep", "--validation_fraction", 0.3,
-        *data,
-    )  # fmt: skip
-    run = run_python(
-        "-m", "deepfer_jax.main", "--config", "configs/finetune_tiny.py", "--workdir",
-        tmp_path / "run", f"--config.dataset.data_dir={tmp_path / 'data'}",
-        "--config.train.batch_size=14", "--config.train.num_epochs=8",
-        "--config.optimizer.learning_rate=3e-3",
-    )  # fmt: skip
-    assert "with a new head" in run.stderr + run.stdout
-    run_python(
-        "scripts/export.py", "--workdir", tmp_path / "run", "--out", tmp_path / "m"
-    )
-    metadata = json.loads((tmp_path / "m" / "metadata.json").read_text())
-    assert metadata["classes"] == ["gloomy", "smiling"]
-    assert metadata["metrics"]["validation"]["accuracy"] > 0.7
-    out = run_python(
-        "scripts/evaluate.py", "--model", tmp_path / "m", "--dataset",
-        "image_folder/mine", "--split", "validation", *data,
-    ).stdout  # fmt: skip
-    assert "gloomy" in out

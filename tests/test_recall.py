@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("skimage")
 
 from deepfer_jax.faces import recall
-from deepfer_jax.faces.recall import View, load_photos, make_frame, measure_recall
+from deepfer_jax.faces.recall import View, load_photos, measure_recall, render
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 
@@ -25,7 +25,7 @@ def test_a_face_lies_where_it_says(view, place):
     """A blue photo with a red square for a face."""
     photo = Image.new("RGB", (400, 300), (0, 0, 255))
     photo.paste((255, 0, 0), (100, 50, 200, 150))
-    frame, box = make_frame(photo, (100, 50, 200, 150), view, place)
+    frame, box = render(photo, (100, 50, 200, 150), view, place)
     red = (frame[..., 0] > 90 * view.light) & (frame[..., 2] < 60 * view.light)
     rows, columns = np.nonzero(red)
     clipped = np.clip(box, 0, [640, 480, 640, 480])

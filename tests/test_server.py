@@ -17,14 +17,9 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from deepfer_jax.demo import server
+from deepfer_jax.demo.bad_inputs import encode
 from deepfer_jax.demo.running import running_server
 from deepfer_jax.faces.analyzer import Analyzer
-
-
-def encoded(frame, kind="JPEG", **options):
-    file = io.BytesIO()
-    Image.fromarray(frame).save(file, kind, **options)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +40,7 @@ def test_health(client):
 
 
 def test_a_picture_is_read_as_the_description_says(client, smiling):
-    answer = client.post("/v1/analyze", content=encoded(smiling, "PNG")).json()
+    answer = client.post("/v1/analyze", content=encode(smiling, "PNG")).json()
     (face,) = answer["faces"]
     assert face["emotion"] == "happy"
     assert (answer["width"], answer["height"]) == (640, 480)
@@ -53,16 +48,16 @@ def test_a_picture_is_read_as_the_description_says(client, smiling):
     for name, found in (("Answer", answer), ("Face", face)):
         assert set(schemas[name]["required"]) == found.keys()
         assert schemas[name]["properties"].keys() == found.keys()
-    gray = encoded(smiling[..., 1], "PNG")
+    gray = encode(smiling[..., 1], "PNG")
     assert len(client.post("/v1/analyze", content=gray).json()["faces"]) == 1
     for shape in ((48, 64, 3), (1, 5000, 3)):
-        empty = encoded(np.zeros(shape, np.uint8))
+        empty = encode(np.zeros(shape, np.uint8))
         assert client.post("/v1/analyze", content=empty).json()["faces"] == []
 
 
 def test_a_phone_s_photo_has_boxes_in_its_own_pixels(client, smiling):
     large = np.asarray(Image.fromarray(smiling).resize((4000, 3000)))
-    answer = client.post("/v1/analyze", content=encoded(large)).json()
+    answer = client.post("/v1/analyze", content=encode(large)).json()
     (face,) = answer["faces"]
     assert (answer["width"], answer["height"]) == (4000, 3000)
     left, top, right, bottom = (x / 6.25 for x in face["box"])
@@ -75,8 +70,8 @@ def bad_images():
     noise = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
     yield "nothing", b"", "not a whole image"
     yield "noise", rng.bytes(1000), "not a whole image"
-    yield "a cut JPEG", encoded(noise)[:-700], "not a whole image"
-    yield "a cut PNG", encoded(noise, "PNG")[:-5000], "not a whole image"
+    yield "a cut JPEG", encode(noise)[:-700], "not a whole image"
+    yield "a cut PNG", encode(noise, "PNG")[:-5000], "not a whole image"
     still = Image.new("L", (4, 4))
     file = io.BytesIO()
     still.save(file, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
@@ -103,7 +98,7 @@ def test_what_is_no_picture_is_refused_and_the_next_is_read(
         stream.send_bytes(data)
         answer = stream.receive_json()
         assert message in answer["error"]
-        stream.send_bytes(encoded(smiling))
+        stream.send_bytes(encode(smiling))
         assert stream.receive_json()["faces"][0]["emotion"] == "happy"
 
 
@@ -121,14 +116,14 @@ def test_other_messages_are_answered_by_an_error(client, text):
 def test_a_stream_follows_and_smooths(client, smiling):
     with client.websocket_connect("/v1/stream") as stream:
         stream.send_text(json.dumps({"smoothing": 5}))
-        stream.send_bytes(encoded(smiling))
+        stream.send_bytes(encode(smiling))
         first = stream.receive_json()
-        stream.send_bytes(encoded(smiling[:, ::-1]))
+        stream.send_bytes(encode(smiling[:, ::-1]))
         second = stream.receive_json()
         assert (first["frame"], second["frame"]) == (1, 2)
         assert first["faces"][0]["track"] == 1
         moved = np.roll(smiling, 5, axis=1)
-        stream.send_bytes(encoded(moved))
+        stream.send_bytes(encode(moved))
         assert stream.receive_json()["faces"][0]["track"] == first["faces"][0]["track"]
 
 
@@ -144,16 +139,19 @@ def test_the_newest_frame_wins(smiling):
             return [[]]
 
     slow = Slow()
-    data = encoded(smiling)
+    data = encode(smiling)
     with (
         TestClient(server.create_app(slow)) as client,
         client.websocket_connect("/v1/stream") as stream,
     ):
         for _ in range(20):
             stream.send_bytes(data)
-        frames = [stream.receive_json()["frame"]]
-        while frames[-1] != 20:
-            frames.append(stream.receive_json()["frame"])
+        time.sleep(3)  # for two answers and more
+        stream.send_text("the end")
+        frames = []
+        while "frame" in (answer := stream.receive_json()):
+            frames.append(answer["frame"])
+    assert frames[-1] == 20
     assert len(frames) <= 4
     assert slow.num_calls == len(frames)
 

@@ -1,9 +1,11 @@
 """Files that are no images, or unusual ones, and what came of them.
 
-tally = Tally()
-for item in make_inputs(1000):
-    tally.add(item, ask(item.data))
-tally.describe()                    # {"refused": 666, "read": 334, "failed": 0, ...}
+    tally = Tally()
+    for item in make_inputs(1000):
+        tally.add(item, ask(item.data))
+    tally.describe()                # {"refused": 666, "read": 334, "failed": 0, ...}
+
+An answer is what the server says: {"error": ...} or {"faces": [...], ...}.
 """
 
 import collections
@@ -18,8 +20,10 @@ from PIL import Image
 
 from deepfer_jax.benchmark_realtime import make_frame
 
+_TEXTS = [b"", b"{}", b'{"image": 1}', b"[[[[", b"<html></html>", b"null", b"\xff\xfe"]
 
-def encode(image: np.ndarray | Image.Image, kind: str, **options) -> bytes:
+
+def encode(image: np.ndarray | Image.Image, kind: str = "JPEG", **options) -> bytes:
     """A picture as a file of that kind."""
     file = io.BytesIO()
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
@@ -50,15 +54,6 @@ def make_inputs(num: int, seed: int = 0) -> Iterator[Input]:
     gray = photo[..., 1]
     inked = Image.fromarray(photo).convert("CMYK")
     deep = Image.fromarray(gray.astype(np.uint16) * 257)
-    texts = [
-        b"",
-        b"{}",
-        b'{"image": 1}',
-        b"[[[[",
-        b"<html></html>",
-        b"null",
-        b"\xff\xfe",
-    ]
 
     def cut(data: bytes) -> bytes:
         return data[: int(rng.integers(1, len(data) - 100))]
@@ -77,7 +72,7 @@ def make_inputs(num: int, seed: int = 0) -> Iterator[Input]:
 
     kinds = [
         lambda: Input("random bytes", rng.bytes(int(rng.integers(1, 5000)))),
-        lambda: Input("text", texts[rng.integers(len(texts))]),
+        lambda: Input("text", _TEXTS[rng.integers(len(_TEXTS))]),
         lambda: Input("cut JPEG", cut(jpeg)),
         lambda: Input("cut PNG", cut(png)),
         lambda: Input("changed JPEG", change(jpeg), None),

@@ -1,7 +1,9 @@
 """The demo's server in a process of its own, for tests and long trials.
 
-with running_server() as (address, pid):
-    http.client.HTTPConnection(address)
+    with running_server() as (address, pid):
+        http.client.HTTPConnection(address)
+
+It listens to 127.0.0.1, on a port that was free.
 """
 
 import contextlib
@@ -24,14 +26,9 @@ def running_server() -> Iterator[tuple[str, int]]:
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        sys.executable,
-        "-m",
-        "deepfer_jax.demo",
-        "--port",
-        address.split(":")[1],
-    ]
+        port = str(free.getsockname()[1])
+    address = f"127.0.0.1:{port}"
+    command = [sys.executable, "-m", "deepfer_jax.demo", "--port", port]
     process = subprocess.Popen(command)
     try:
         _wait_for(f"http://{address}/healthz")

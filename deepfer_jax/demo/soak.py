@@ -119,7 +119,7 @@ class Memory:
 def soak_clients(address: str, pid: int, seconds: float) -> dict[str, Any]:
     """Clients that each send a frame as soon as the last one is answered."""
     frame = make_frame(1)
-    frames = [encode(np.roll(frame, 4 * i, axis=1), "JPEG") for i in range(-5, 6)]
+    frames = [encode(np.roll(frame, 4 * i, axis=1)) for i in range(-5, 6)]
     counts = collections.Counter()
 
     async def be_client(end: float) -> None:
@@ -199,7 +199,7 @@ def _ask(connection: http.client.HTTPConnection, data: bytes) -> dict[str, Any] 
 
 def soak_http(address: str, num: int) -> dict[str, Any]:
     """Inputs to POST /v1/analyze, and now and then a good frame."""
-    tally, good = Tally(), encode(make_frame(1), "JPEG")
+    tally, good = Tally(), encode(make_frame(1))
     connection = http.client.HTTPConnection(address, timeout=60)
     for i, item in enumerate(make_inputs(num), start=1):
         tally.add(item, _ask(connection, item.data))
@@ -211,7 +211,7 @@ def soak_http(address: str, num: int) -> dict[str, Any]:
 
 def soak_stream(address: str, num: int) -> dict[str, Any]:
     """The same to the stream; texts as text, where they are some."""
-    tally, good = Tally(), encode(make_frame(1), "JPEG")
+    tally, good = Tally(), encode(make_frame(1))
     with connect(f"ws://{address}/v1/stream", max_size=None) as stream:
         for i, item in enumerate(make_inputs(num), start=1):
             is_text = item.kind == "text" and item.data.isascii()
@@ -234,7 +234,7 @@ def soak_predict(
         inputs[f"{i:06}.png"] = item
         if i % _GOOD_EVERY == 0:
             inputs[f"{i:06}_good.png"] = None
-    good = encode(make_frame(1), "JPEG")
+    good = encode(make_frame(1))
     for name, item in inputs.items():
         (files / name).write_bytes(item.data if item else good)
     command = [sys.executable, scripts / "predict.py", files]

@@ -6,8 +6,8 @@
 Bazarevsky et al. 2019 (arXiv:1907.05047); the networks are those of the npm package
 @mediapipe/face_detection (Apache-2.0). `short` looks for faces within two metres of a
 camera in 128x128 pixels, `full` for smaller ones too, in 192x192. In frames of 640x480
-the first finds faces from about 100 pixels on, the second from about 40; it takes three
-times as long.
+the first finds faces from about 100 pixels on, the second from about 50; it takes two
+and a half times as long.
 
 Depthwise convolutions are sums of shifted products: on a CPU, XLA's own are some 20
 times slower.

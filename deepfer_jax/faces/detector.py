@@ -5,14 +5,14 @@
 Letter-box resizing, network, anchors and non-maximum suppression are one function of
 fixed shapes, for any number of frames of any size, known when it is compiled or not.
 
-`short` is the default: it finds a person at a camera, in a third of the time. What part
-was found of the faces of three photographs, in sixteen places each of 640x480 pixels,
-by the face's width (scripts/measure_detectors.py, results/detectors.json), and the
-milliseconds of a frame on one core (the least of 120):
+`short` is the default: it finds a person at a camera, in two fifths of the time. What
+part was found of the faces of three photographs, in sixteen places each of 640x480
+pixels, by the face's width, and the milliseconds of a frame on two cores, detection
+alone (scripts/measure_detectors.py, results/detectors.json):
 
     pixels             40    50    64    80   100  128-260   340  cut by the edge   ms
-    short, 0.65      0.00  0.00  0.02  0.50  0.94     1.00  1.00             0.54  2.2
-    full, 0.5        0.58  0.73  1.00  1.00  1.00     1.00  0.85             0.83  6.3
+    short, 0.65      0.00  0.00  0.02  0.50  0.94     1.00  1.00             0.54  2.0
+    full, 0.5        0.58  0.73  1.00  1.00  1.00     1.00  0.85             0.83  5.0
 
 At 160 pixels both find all 48 when tilted by 30 degrees or at a quarter of the light.
 

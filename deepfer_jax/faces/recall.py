@@ -28,7 +28,7 @@ from deepfer_jax.faces.tracking import Tracker
 _WIDTH, _HEIGHT = 640, 480
 _GRAY = (104, 110, 116)
 # Left, top, right, bottom of the faces, by eye.
-_FACES = {
+FACES = {
     "astronaut": (177, 75, 275, 173),
     "camera": (187, 121, 267, 203),
     "grace_hopper": (163, 130, 368, 336),
@@ -77,7 +77,7 @@ def load_photos() -> dict[str, Image.Image]:
     }
 
 
-def make_frame(
+def render(
     photo: Image.Image, face: tuple[int, ...], view: View, place: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A photograph in a frame, and where its face is.
@@ -159,7 +159,7 @@ def _find(detect: Callable, photos: dict[str, Image.Image], view: View):
     """Yields whether each face is found."""
     size = np.array([_HEIGHT, _WIDTH], np.int32)
     for name, photo in photos.items():
-        made = [make_frame(photo, _FACES[name], view, i) for i in range(_NUM_PLACES)]
+        made = [render(photo, FACES[name], view, i) for i in range(_NUM_PLACES)]
         frames, boxes = map(np.stack, zip(*made, strict=True))
         found = jax.device_get(detect(frames, size))
         for box, there, truth in zip(found.boxes, found.mask, boxes, strict=True):
@@ -242,7 +242,7 @@ def measure_flicker(analyzer: Analyzer, time_constant: float = 0.4) -> dict[str,
     """
     rows = {}
     for name, photo in load_photos().items():
-        frame, _ = make_frame(photo, _FACES[name], View(), 0)
+        frame, _ = render(photo, FACES[name], View(), 0)
         rng = np.random.default_rng(0)
         trackers = {
             "before": Tracker(analyzer.classes, analyzer.threshold, 0.0),
