@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepfer_jax.demo.soak import find_failures
 from tests import photos
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -138,3 +139,22 @@ def test_the_table_of_real_time_says_what_the_file_says():
         np.testing.assert_allclose(found, expected, atol=0.05)
     assert f"{kept['video']['frames_per_second']:.0f} frames a second" in text
     assert f"first answer after {kept['start_up']['total_s']:.1f} s" in text
+
+
+def test_what_is_said_of_detectors_and_of_the_soak_is_what_the_files_say():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    kept = json.loads((ROOT / "results" / "detectors.json").read_text())
+    short, full = kept["recall"]
+    assert f"finds {short['width']['100']:.0%} of".replace("%", " %") in text
+    assert f"`) {full['width']['40']:.0%} at 40 pix".replace("%", " %") in text
+    assert full["frame_ms"] / short["frame_ms"] == pytest.approx(2.5, abs=0.1)
+    litert = kept["litert"]["short"]
+    assert f"{litert['litert_ms']:.1f} against {litert['network_ms']:.1f} ms" in text
+    soak = json.loads((ROOT / "results" / "soak.json").read_text())
+    rate = soak["video"]["frames_per_second"]
+    assert f"reads a file of 10,000 at {rate:.0f} (" in text
+    assert not list(find_failures(soak))
+    assert (soak["clients"]["clients"], soak["clients"]["seconds"]) == (16, 600)
+    assert soak["video"]["frames"] == 10_000
+    for part in soak["bad_inputs"].values():
+        assert part["refused"] + part["read"] == 10_000

@@ -12,8 +12,8 @@ Its layout:
     video       of a long one through scripts/video.py: frames, faces, memory
 
 memory is that of the server or the script: start_mib after the first tenth of the time
-(a minute of ten; of a video the first third), end_mib, and growth, by what part. All
-traffic stays on 127.0.0.1.
+(a minute of ten; of a video the first half, in which the allocator takes its last
+step), end_mib, and growth, by what part. All traffic stays on 127.0.0.1.
 """
 
 import asyncio
@@ -181,7 +181,7 @@ def soak_video(
         "failed": int(process.returncode != 0),
         "seconds": round(seconds, 1),
         "frames_per_second": round(num_frames / seconds, 1),
-        "memory": memory.describe(1 / 3),
+        "memory": memory.describe(1 / 2),
     }
 
 
