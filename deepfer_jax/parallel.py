@@ -10,6 +10,8 @@ unstacked, and a checkpoint takes it as it is.
 One process with all its local devices; several hosts are not supported.
 """
 
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,34 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
+
+_log = logging.getLogger(__name__)
+
+
+def known_compiler_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of XLA's options that the installed jax knows; it refuses others.
+
+    One that it does not know is left out, with one line in the log.
+
+    Args:
+      options: for `jax.jit(..., compiler_options=...)`.
+    """
+    return {k: v for k, v in options.items() if _is_known(k, v)}
+
+
+@functools.cache
+def _is_known(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        _log.warning(
+            "jax %s does without the compiler option %s: %s",
+            jax.__version__,
+            name,
+            str(error).splitlines()[0],
+        )
+        return False
+    return True
 
 
 def num_devices() -> int:
