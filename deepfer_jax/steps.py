@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax import augment, losses, preprocess
 from deepfer_jax.groups import Phase
+from deepfer_jax.keys import StepKeys, step_keys
 from deepfer_jax.metrics import Metrics
 from deepfer_jax.parallel import AXIS
 from deepfer_jax.state import TrainState
@@ -56,25 +57,21 @@ def make_train_step(
     to_input = preprocess.make_preprocess(config.model)
     ema_decay = config.train.ema_decay
 
-    def prepare(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        keys = example_keys(key, len(batch["label"]))
+    def prepare(keys: StepKeys, batch: Batch) -> tuple[jax.Array, jax.Array]:
         images = preprocess.to_unit(batch["image"])
-        images = augment.augment_batch(keys, images, options)
+        each = example_keys(keys.augment, len(batch["label"]))
+        images = augment.augment_batch(each, images, options)
         images = to_input(images)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
-        mix_key = jax.random.fold_in(
-            jax.random.fold_in(key, 1), jax.lax.axis_index(AXIS)
-        )
-        images, targets = augment.mix_batch(mix_key, images, targets, options)
-        return images, targets
+        key = jax.random.fold_in(keys.mix, jax.lax.axis_index(AXIS))
+        return augment.mix_batch(key, images, targets, options)
 
     def train_step(state, batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        augment_key, dropout_key = jax.random.split(key)
-        dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
-        images, targets = prepare(augment_key, batch)
+        keys = step_keys(config.seed, state.step)
+        dropout_key = jax.random.fold_in(keys.dropout, jax.lax.axis_index(AXIS))
+        images, targets = prepare(keys, batch)
         smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
         weights = jnp.ones(len(targets))
         if class_weights is not None:

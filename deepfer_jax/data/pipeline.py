@@ -25,6 +25,7 @@ import numpy as np
 from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
+from deepfer_jax.keys import order_key
 
 Batch = dict[str, Any]
 
@@ -120,8 +121,7 @@ class Resident:
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, devices, batch / devices]: which example goes where."""
-        key = jax.random.fold_in(jax.random.key(self._seed), epoch)
-        order = jax.random.permutation(key, self.num_examples)
+        order = jax.random.permutation(order_key(self._seed, epoch), self.num_examples)
         used = order[: self.steps_per_epoch * self._batch_size]
         return used.reshape(self.steps_per_epoch, parallel.num_devices(), -1)
 
@@ -213,7 +213,7 @@ class TfData:
         self, epoch: int, first_step: int, steps_per_call: int
     ) -> Iterator[tuple[Batch, Batch]]:
         """Yields ({}, inputs) from `first_step` (of this epoch) on."""
-        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        seed = int(jax.random.bits(order_key(self._seed, epoch)))
         shuffled = self._stored.shuffle(self._shuffle_buffer, seed=seed)
         shuffled = shuffled.skip(first_step * self._batch_size)
         batches = self._batches(shuffled, self._batch_size, drop_remainder=True)
