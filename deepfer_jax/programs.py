@@ -83,18 +83,21 @@ class Programs:
         opt_state = optim.carry_over(new, jax.device_get(state.opt_state))
         return state.replace(opt_state=parallel.replicate(opt_state))
 
+    def _class_weights(self) -> jax.Array | None:
+        kind = self._config.loss.class_weights
+        if kind == "none":  # counting labels may read the whole split
+            return None
+        return losses.class_weights_from_counts(self._data.label_counts, kind)
+
     def run_steps(self, phase: Phase) -> Callable:
         """Returns `run_steps(state, resident, inputs)`, compiled once a phase."""
         if phase.awake not in self._run_steps:
-            weights = losses.class_weights_from_counts(
-                self._data.label_counts, self._config.loss.class_weights
-            )
             train_step = make_train_step(
                 self._config,
                 self._model(phase),
                 self._optimizer(phase),
                 self._schedule,
-                weights,
+                self._class_weights(),
                 phase,
             )
             self._run_steps[phase.awake] = parallel.pmap_train(

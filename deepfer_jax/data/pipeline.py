@@ -153,9 +153,9 @@ def _stored_examples(builder, split: str, leave_out: np.ndarray | None):
             "config.dataset.pipeline='tf.data' needs TensorFlow, which is not "
             "installed: install it, or use the pipeline 'resident'"
         )
-    import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    tf = datasets.import_tensorflow()
     stored = builder.as_dataset(
         split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -203,6 +203,7 @@ class TfData:
 
     @property
     def label_counts(self) -> np.ndarray:
+        """int [classes]: examples of each class, for which the whole split is read."""
         labels = self._stored.map(lambda example: example["label"]).batch(4096)
         return sum(
             np.bincount(batch, minlength=len(self.classes))
@@ -235,7 +236,7 @@ class TfData:
 
     @staticmethod
     def _batches(stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
-        import tensorflow as tf
+        tf = datasets.import_tensorflow()
 
         def decode(example):
             image = tf.io.decode_image(example["image"], expand_animations=False)
