@@ -5,9 +5,10 @@ a training step: augment -> normalise -> mix -> network -> loss -> gradients (su
 over devices) -> optimiser -> moving average -> metrics.
 
     train_step = make_train_step(config, model, optimizer, schedule, class_weights)
-    run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup))
+    run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup, 448))
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -144,22 +145,30 @@ def update_ema(
 
 
 def make_run_steps(
-    train_step: Callable, lookup: Callable[[Any, Any], Batch]
+    train_step: Callable, lookup: Callable[[Any, Any], Batch], steps_per_epoch: int
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `run_steps(state, resident, inputs) -> (state, metrics [steps])`.
 
     inputs have a leading [steps] axis; `lookup(resident, input)` makes a batch of one
-    of them. A single step is no loop: on a CPU, XLA runs a loop's body about ten times
-    slower.
+    of them. Steps beyond the end of an epoch leave the state as it is, so that calls of
+    one length do for an epoch of any: leave their metrics out. A single step is no
+    loop: on a CPU, XLA runs a loop's body about ten times slower.
     """
 
     def run_steps(state, resident, inputs):
-        def body(state, step_inputs):
-            return train_step(state, lookup(resident, step_inputs))
+        num_steps = len(jax.tree.leaves(inputs)[0])
+        num_left = steps_per_epoch - state.step % steps_per_epoch
 
-        if len(jax.tree.leaves(inputs)[0]) > 1:
-            return jax.lax.scan(body, state, inputs)
-        state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
+        def body(state, number_and_inputs):
+            number, step_inputs = number_and_inputs
+            new, metrics = train_step(state, lookup(resident, step_inputs))
+            keep = functools.partial(jnp.where, number < num_left)
+            return jax.tree.map(keep, new, state), metrics
+
+        if num_steps > 1:
+            return jax.lax.scan(body, state, (jnp.arange(num_steps), inputs))
+        first = jax.tree.map(lambda x: x[0], inputs)
+        state, metrics = train_step(state, lookup(resident, first))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
     return run_steps

@@ -62,7 +62,7 @@ def make_run(config=None, weights=WEIGHTS):
     state = create_state(model, optimizer, (48, 48, 1), config.seed, ema)
     weights = None if weights is None else jnp.asarray(weights, jnp.float32)
     train_step = steps.make_train_step(config, model, optimizer, schedule, weights)
-    run = steps.make_run_steps(train_step, lambda resident, inputs: inputs)
+    run = steps.make_run_steps(train_step, lambda resident, inputs: inputs, 100)
     return parallel.pmap_train(run), state
 
 

@@ -5,7 +5,8 @@
         state, metrics = run_steps(state, resident, inputs)
 
 `epoch` yields what `parallel.pmap_train` wants: a replicated tree, and inputs with
-leading axes [devices, steps]. Inside the compiled step, `lookup` makes a batch of one
+leading axes [devices, steps], always steps_per_call of them: the last are repeated
+where an epoch ends before. Inside the compiled step, `lookup` makes a batch of one
 device's inputs for one step. The order of an epoch is a function of (seed, epoch)
 alone, so that a run which starts again at any step sees the batches it would have seen.
 
@@ -112,8 +113,8 @@ class Resident:
         # All of an epoch's calls at once, so that a step takes nothing from the host.
         calls = []
         for start in range(first_step, self.steps_per_epoch, steps_per_call):
-            stop = min(start + steps_per_call, self.steps_per_epoch)
-            steps = np.arange(start, stop, dtype=np.int32)
+            steps = np.arange(start, start + steps_per_call, dtype=np.int32)
+            steps = np.minimum(steps, self.steps_per_epoch - 1)
             devices = np.arange(parallel.num_devices(), dtype=np.int32)
             calls.append(np.stack(np.broadcast_arrays(steps, devices[:, None]), -1))
         for inputs in parallel.shard(calls):
@@ -222,6 +223,7 @@ class TfData:
         for number, batch in enumerate(batches, first_step + 1):
             chunk.append(parallel.split_over_devices(batch))
             if len(chunk) == steps_per_call or number == self.steps_per_epoch:
+                chunk += chunk[-1:] * (steps_per_call - len(chunk))
                 yield {}, jax.tree.map(lambda *x: np.stack(x, axis=1), *chunk)
                 chunk = []
 
