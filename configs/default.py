@@ -129,7 +129,8 @@ def get_config() -> ConfigDict:
     # Exponential moving average of parameters and batch statistics, used for
     # validation, evaluation and export; 0 is off.
     train.ema_decay = 0.0
-    # Steps in one call of the compiled program; 0 chooses: 1 on a CPU, 20 elsewhere.
+    # Most steps in one call of the compiled program, of which an epoch has a whole
+    # number; 0 chooses: 1 on a CPU, 20 elsewhere.
     train.steps_per_call = 0
     # A line of metrics.jsonl averages this many steps.
     train.log_every_steps = 50

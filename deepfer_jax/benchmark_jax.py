@@ -31,7 +31,7 @@ from deepfer_jax.data.random_faces import RandomFaces
 from deepfer_jax.errors import UserError
 from deepfer_jax.inference import ModelError, Predictor
 from deepfer_jax.network import create_network, load_network
-from deepfer_jax.programs import Programs
+from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.steps import make_predict
 
 PIPELINES = ("resident", "tf.data", "fixed")
@@ -92,14 +92,12 @@ class FixedBatch:
         self.label_counts = pipeline.label_counts
 
     def epoch(self, epoch: int, first_step: int, steps_per_call: int):
-        """Yields (batch, step numbers), as the pipelines of data.pipeline do."""
+        """Yields (batch, zeros), where the pipelines of data.pipeline give inputs."""
         del epoch
-        steps = np.arange(first_step, self.steps_per_epoch, dtype=np.int32)
-        steps = np.tile(steps, (parallel.num_devices(), 1))
-        starts = range(0, steps.shape[1], steps_per_call)
-        calls = parallel.shard([steps[:, i : i + steps_per_call] for i in starts])
-        for numbers in calls:
-            yield self._batch, numbers
+        inputs = np.zeros((parallel.num_devices(), steps_per_call), np.int32)
+        inputs = parallel.shard(inputs)
+        for _ in range(first_step, self.steps_per_epoch, steps_per_call):
+            yield self._batch, inputs
 
     @staticmethod
     def lookup(resident: dict[str, jax.Array], inputs: jax.Array):
@@ -137,11 +135,8 @@ class Training:
             recipe.seed,
             dataset.shuffle_buffer,
         )
-        self._steps_per_epoch = data.steps_per_epoch
-        self._steps_per_call = min(
-            train.steps_per_call or (1 if jax.default_backend() == "cpu" else 20),
-            data.steps_per_epoch,
-        )
+        self._steps_per_call = steps_per_call(train, data.steps_per_epoch)
+        self._steps_per_epoch, self._step = data.steps_per_epoch, 0
         self.num_steps = self._steps_per_call
         self.recipe, self._shape = recipe, data.image_shape
         self.facts = {
@@ -184,16 +179,16 @@ class Training:
         return done * self.recipe.train.batch_size
 
     def _call(self, resident: Any, inputs: Any) -> int:
-        self._state, metrics = self._run_steps(self._state, resident, inputs)
-        return len(metrics["loss"])
+        self._state, _ = self._run_steps(self._state, resident, inputs)
+        # The last call of an epoch may run steps that count for nothing.
+        left = self._steps_per_epoch - self._step % self._steps_per_epoch
+        done = min(self._steps_per_call, left)
+        self._step += done
+        return done
 
     def warm_up(self) -> None:
         """Compiles, and adds to the facts whether there is input from the host."""
-        num_calls = 1
-        if self._steps_per_call > 1:  # the last call of an epoch may be a shorter one
-            num_calls = -(-self._steps_per_epoch // self._steps_per_call)
-        for _ in range(num_calls):
-            self._call(*next(self._inputs))
+        self._call(*next(self._inputs))
         self.facts["host_input"] = self.takes_host_input()
         self()
 

@@ -37,25 +37,23 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
-def class_weights_from_counts(counts: np.ndarray, kind: str) -> jax.Array | None:
+def class_weights_from_counts(counts: np.ndarray, kind: str) -> jax.Array:
     """Weights by which rare classes count more.
 
     Args:
       counts: int [classes], examples of each class.
-      kind: "none"; "balanced", n / (classes * count) as in scikit-learn; or
+      kind: "balanced", n / (classes * count) as in scikit-learn; or
         "sqrt_balanced", its square root.
 
     Returns:
-      float32 [classes], or None for "none".
+      float32 [classes].
 
     Raises:
       ValueError: unknown kind, or a class without an example.
     """
-    if kind == "none":
-        return None
-    if kind not in CLASS_WEIGHTS:
+    if kind not in CLASS_WEIGHTS[1:]:
         raise ValueError(
-            f"class_weights: expected one of {CLASS_WEIGHTS}, found {kind!r}"
+            f"class_weights: expected one of {CLASS_WEIGHTS[1:]}, found {kind!r}"
         )
     counts = np.asarray(counts, np.float64)
     if not counts.all():

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from deepfer_jax.groups import Phase
+from deepfer_jax.keys import init_key
 
 
 @flax.struct.dataclass
@@ -51,7 +52,7 @@ def create_state(
     @jax.jit
     def init() -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
-        variables = model.init(jax.random.key(seed), images)
+        variables = model.init(init_key(seed), images)
         params, batch_stats = variables["params"], variables["batch_stats"]
         return TrainState(
             step=jnp.zeros((), jnp.int32),

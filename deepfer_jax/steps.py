@@ -5,9 +5,10 @@ a training step: augment -> normalise -> mix -> network -> loss -> gradients (su
 over devices) -> optimiser -> moving average -> metrics.
 
     train_step = make_train_step(config, model, optimizer, schedule, class_weights)
-    run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup))
+    run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup, 448))
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax import augment, losses, preprocess
 from deepfer_jax.groups import Phase
+from deepfer_jax.keys import StepKeys, step_keys
 from deepfer_jax.metrics import Metrics
 from deepfer_jax.parallel import AXIS
 from deepfer_jax.state import TrainState
@@ -56,25 +58,21 @@ def make_train_step(
     to_input = preprocess.make_preprocess(config.model)
     ema_decay = config.train.ema_decay
 
-    def prepare(key: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        keys = example_keys(key, len(batch["label"]))
+    def prepare(keys: StepKeys, batch: Batch) -> tuple[jax.Array, jax.Array]:
         images = preprocess.to_unit(batch["image"])
-        images = augment.augment_batch(keys, images, options)
+        each = example_keys(keys.augment, len(batch["label"]))
+        images = augment.augment_batch(each, images, options)
         images = to_input(images)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
-        mix_key = jax.random.fold_in(
-            jax.random.fold_in(key, 1), jax.lax.axis_index(AXIS)
-        )
-        images, targets = augment.mix_batch(mix_key, images, targets, options)
-        return images, targets
+        key = jax.random.fold_in(keys.mix, jax.lax.axis_index(AXIS))
+        return augment.mix_batch(key, images, targets, options)
 
     def train_step(state, batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        augment_key, dropout_key = jax.random.split(key)
-        dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(AXIS))
-        images, targets = prepare(augment_key, batch)
+        keys = step_keys(config.seed, state.step)
+        dropout_key = jax.random.fold_in(keys.dropout, jax.lax.axis_index(AXIS))
+        images, targets = prepare(keys, batch)
         smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
         weights = jnp.ones(len(targets))
         if class_weights is not None:
@@ -147,22 +145,30 @@ def update_ema(
 
 
 def make_run_steps(
-    train_step: Callable, lookup: Callable[[Any, Any], Batch]
+    train_step: Callable, lookup: Callable[[Any, Any], Batch], steps_per_epoch: int
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `run_steps(state, resident, inputs) -> (state, metrics [steps])`.
 
     inputs have a leading [steps] axis; `lookup(resident, input)` makes a batch of one
-    of them. A single step is no loop: on a CPU, XLA runs a loop's body about ten times
-    slower.
+    of them. Steps beyond the end of an epoch leave the state as it is, so that calls of
+    one length do for an epoch of any: leave their metrics out. A single step is no
+    loop: on a CPU, XLA runs a loop's body about ten times slower.
     """
 
     def run_steps(state, resident, inputs):
-        def body(state, step_inputs):
-            return train_step(state, lookup(resident, step_inputs))
+        num_steps = len(jax.tree.leaves(inputs)[0])
+        num_left = steps_per_epoch - state.step % steps_per_epoch
 
-        if len(jax.tree.leaves(inputs)[0]) > 1:
-            return jax.lax.scan(body, state, inputs)
-        state, metrics = body(state, jax.tree.map(lambda x: x[0], inputs))
+        def body(state, number_and_inputs):
+            number, step_inputs = number_and_inputs
+            new, metrics = train_step(state, lookup(resident, step_inputs))
+            keep = functools.partial(jnp.where, number < num_left)
+            return jax.tree.map(keep, new, state), metrics
+
+        if num_steps > 1:
+            return jax.lax.scan(body, state, (jnp.arange(num_steps), inputs))
+        first = jax.tree.map(lambda x: x[0], inputs)
+        state, metrics = train_step(state, lookup(resident, first))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
     return run_steps

@@ -35,7 +35,7 @@ from deepfer_jax.metrics import summarize
 from deepfer_jax.network import start_from
 from deepfer_jax.preprocess import make_preprocess, to_unit
 from deepfer_jax.pretrained.port import load_ported
-from deepfer_jax.programs import Programs
+from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.progress import Progress
 from deepfer_jax.run import check_config, open_workdir
 from deepfer_jax.state import TrainState, eval_variables, with_variables
@@ -186,6 +186,7 @@ class Trainer:
         self.train_data, self.validation_data = train_data, validation_data
         self.steps_per_epoch = train_data.steps_per_epoch
         self.num_steps = config.train.num_epochs * self.steps_per_epoch
+        self.steps_per_call = steps_per_call(config.train, self.steps_per_epoch)
         self.eval_step = create_eval_step(config.model, train_data.classes)
         self.signum = None
 
@@ -214,43 +215,57 @@ class Trainer:
 
     def _epoch(self, run_steps: Callable, state: TrainState, step: int) -> TrainState:
         """From `step` to the end of its epoch."""
-        train = self.config.train
+        train, num = self.config.train, self.steps_per_call
         epoch, first = divmod(step, self.steps_per_epoch)
-        steps_per_call = train.steps_per_call or (
-            1 if jax.default_backend() == "cpu" else 20
-        )
+        end = (epoch + 1) * self.steps_per_epoch
         self.progress.pause()
         self.epoch_losses, self.epoch_accuracies = [], []
-        pending = []
-        for resident, inputs in self.train_data.epoch(epoch, first, steps_per_call):
+        pending, written = [], step
+        for resident, inputs in self.train_data.epoch(epoch, first, num):
             self.trace.before(step)
-            state, metrics = run_steps(state, resident, inputs)
+            state, metrics = self._call(run_steps, state, resident, inputs, step)
             pending.append(metrics)
-            before, step = step, step + len(metrics["loss"])
-            ends = step % self.steps_per_epoch == 0
+            before, step = step, min(step + num, end)
+            ends = step == end
             stops = self.signum is not None
             saves = stops or _crosses(train.checkpoint_every_steps, before, step)
             if ends or saves or _crosses(train.log_every_steps, before, step):
-                self._write(pending, step, epoch)
-                pending = []
+                self._write(pending, written, step, epoch)
+                pending, written = [], step
             if saves and not ends:
                 self._save(state, epoch, accuracy=None)
             if stops and not ends:
                 raise Stopped(self.signum, step)
         return state
 
+    @staticmethod
+    def _call(
+        run_steps: Callable, state: TrainState, resident: Any, inputs: Any, step: int
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Runs the steps of one call, marked for the profiler.
+
+        Its batches may come from the host; whatever else did would be copied anew in
+        every call, so it raises.
+        """
+        inputs = parallel.shard(inputs)
+        with (
+            jax.profiler.StepTraceAnnotation("train", step_num=step),
+            jax.transfer_guard("disallow"),
+        ):
+            return run_steps(state, resident, inputs)
+
     def _write(
-        self, pending: list[dict[str, jax.Array]], step: int, epoch: int
+        self, pending: list[dict[str, jax.Array]], first: int, step: int, epoch: int
     ) -> None:
-        """Averages the metrics of the steps since the last line, and shows them."""
-        fetched = jax.device_get(pending)
+        """Averages the metrics of the steps from `first` to `step`, and shows them."""
+        fetched, num = jax.device_get(pending), step - first
         steps = {
-            name: np.concatenate([m[name] for m in fetched]) for name in fetched[0]
+            name: np.concatenate([m[name] for m in fetched])[:num]
+            for name in fetched[0]
         }
-        num = len(steps["loss"])
         finite = np.isfinite(steps["loss"]) & np.isfinite(steps["gradient_norm"])
         if not finite.all():
-            bad = step - num + 1 + int(np.argmin(finite))
+            bad = first + 1 + int(np.argmin(finite))
             raise UserError(
                 f"the loss or its gradient is not finite at step {bad} (epoch "
                 f"{epoch + 1}): lower config.optimizer.learning_rate, or clip "

@@ -30,6 +30,9 @@ class MetricWriter:
         self._file = path.open("a")
         self._tensorboard = None
         with contextlib.suppress(ImportError):
+            from deepfer_jax.data.datasets import import_tensorflow
+
+            import_tensorflow()
             from clu import metric_writers
 
             self._tensorboard = metric_writers.SummaryWriter(str(workdir))

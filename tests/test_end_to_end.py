@@ -141,7 +141,8 @@ def test_calibration_is_of_the_validation_split(workdir, model, small_data_dir):
     )
     predictions = Predictor(model).classify(faces["image"])
     sure = np.array([not p.unsure for p in predictions])
-    assert sure.mean() == pytest.approx(found["coverage"])
+    # The threshold is one face's probability, which another program rounds otherwise.
+    assert sure.mean() == pytest.approx(found["coverage"], abs=1.01 / 140)
     labels = [EMOTIONS.index(p.label) for p in predictions]
     if sure.any():
         assert (labels == faces["label"])[sure].mean() >= found["target_accuracy"]

@@ -52,7 +52,7 @@ def make_config(**train):
 WEIGHTS = np.linspace(0.5, 2.0, 7)
 
 
-def make_run(config=None, weights=WEIGHTS):
+def make_run(config=None, weights=WEIGHTS, steps_per_epoch=100):
     """Returns (pmapped run_steps, state) over plain batches."""
     config = config or make_config()
     model = create_network(config.model, EMOTIONS, bn_axis_name=parallel.AXIS)
@@ -62,7 +62,9 @@ def make_run(config=None, weights=WEIGHTS):
     state = create_state(model, optimizer, (48, 48, 1), config.seed, ema)
     weights = None if weights is None else jnp.asarray(weights, jnp.float32)
     train_step = steps.make_train_step(config, model, optimizer, schedule, weights)
-    run = steps.make_run_steps(train_step, lambda resident, inputs: inputs)
+    run = steps.make_run_steps(
+        train_step, lambda resident, inputs: inputs, steps_per_epoch
+    )
     return parallel.pmap_train(run), state
 
 
@@ -120,6 +122,19 @@ def test_several_steps_in_one_call_equal_single_ones(trained):
         jax.device_get(state.params),
         trained[0][-1].params,
     )
+
+
+def test_steps_beyond_the_end_of_an_epoch_count_for_nothing():
+    results = []
+    for last in (3, 4):
+        run, state = make_run(steps_per_epoch=3)
+        batches = [make_batch(8, seed) for seed in (0, 1, 2, last)]
+        state, metrics = run(parallel.replicate(state), {}, as_inputs(*batches))
+        assert int(state.step) == 3
+        results.append(jax.device_get((state, {k: x[:3] for k, x in metrics.items()})))
+        state, _ = run(state, {}, as_inputs(*batches))
+        assert int(state.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, *results)
 
 
 def test_moving_average_by_hand(trained):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from deepfer_jax.data import datasets
+from deepfer_jax.data.pipeline import TfData
 from deepfer_jax.writers import MetricWriter, read_metrics
 
 
@@ -35,6 +37,22 @@ def test_tensorboard_gets_the_scalars(tmp_path):
         for value in event.summary.value
     }
     assert values["train/loss"] == (5, 0.25)
+
+
+def test_tensorflow_is_kept_off_the_gpus(tmp_path, small_data_dir, monkeypatch):
+    """By whatever comes to use it first."""
+    tf = pytest.importorskip("tensorflow")
+    hidden = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *a: hidden.append(a))
+    builder = datasets.load_builder("synthetic_faces/small", small_data_dir)
+    for use in (
+        lambda: MetricWriter(tmp_path, 0),
+        lambda: datasets.load_split(builder, "test"),
+        lambda: TfData(builder, "test", 4, 0, 1),
+    ):
+        hidden.clear()
+        use()
+        assert hidden == [([], "GPU")]
 
 
 def test_works_without_tensorflow(tmp_path, run_python):

@@ -47,6 +47,18 @@ def has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
+def import_tensorflow():
+    """Returns TensorFlow, kept off the GPUs, whose memory it would take whole.
+
+    The only way by which this package comes to use it: whatever makes TFDS or clu call
+    TensorFlow calls this first.
+    """
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
 def default_file_format() -> str:
     """tfrecord where TensorFlow is installed, else array_record."""
     return "tfrecord" if has_tensorflow() else "array_record"
@@ -242,6 +254,7 @@ def _read_batches(builder: tfds.core.DatasetBuilder, split: str):
             "or prepare the data again with --file_format array_record into another "
             "--data_dir"
         )
+    import_tensorflow()
     # These data sets have disable_shuffling, for which TFDS reads the shards in order.
     batches = builder.as_dataset(
         split=split, shuffle_files=False, batch_size=_READ_BATCH

@@ -5,7 +5,8 @@
         state, metrics = run_steps(state, resident, inputs)
 
 `epoch` yields what `parallel.pmap_train` wants: a replicated tree, and inputs with
-leading axes [devices, steps]. Inside the compiled step, `lookup` makes a batch of one
+leading axes [devices, steps], always steps_per_call of them: the last are repeated
+where an epoch ends before. Inside the compiled step, `lookup` makes a batch of one
 device's inputs for one step. The order of an epoch is a function of (seed, epoch)
 alone, so that a run which starts again at any step sees the batches it would have seen.
 
@@ -25,6 +26,7 @@ import numpy as np
 from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
+from deepfer_jax.keys import order_key
 
 Batch = dict[str, Any]
 
@@ -111,8 +113,8 @@ class Resident:
         # All of an epoch's calls at once, so that a step takes nothing from the host.
         calls = []
         for start in range(first_step, self.steps_per_epoch, steps_per_call):
-            stop = min(start + steps_per_call, self.steps_per_epoch)
-            steps = np.arange(start, stop, dtype=np.int32)
+            steps = np.arange(start, start + steps_per_call, dtype=np.int32)
+            steps = np.minimum(steps, self.steps_per_epoch - 1)
             devices = np.arange(parallel.num_devices(), dtype=np.int32)
             calls.append(np.stack(np.broadcast_arrays(steps, devices[:, None]), -1))
         for inputs in parallel.shard(calls):
@@ -120,8 +122,7 @@ class Resident:
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, devices, batch / devices]: which example goes where."""
-        key = jax.random.fold_in(jax.random.key(self._seed), epoch)
-        order = jax.random.permutation(key, self.num_examples)
+        order = jax.random.permutation(order_key(self._seed, epoch), self.num_examples)
         used = order[: self.steps_per_epoch * self._batch_size]
         return used.reshape(self.steps_per_epoch, parallel.num_devices(), -1)
 
@@ -153,9 +154,9 @@ def _stored_examples(builder, split: str, leave_out: np.ndarray | None):
             "config.dataset.pipeline='tf.data' needs TensorFlow, which is not "
             "installed: install it, or use the pipeline 'resident'"
         )
-    import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    tf = datasets.import_tensorflow()
     stored = builder.as_dataset(
         split=split, shuffle_files=False, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -203,6 +204,7 @@ class TfData:
 
     @property
     def label_counts(self) -> np.ndarray:
+        """int [classes]: examples of each class, for which the whole split is read."""
         labels = self._stored.map(lambda example: example["label"]).batch(4096)
         return sum(
             np.bincount(batch, minlength=len(self.classes))
@@ -213,7 +215,7 @@ class TfData:
         self, epoch: int, first_step: int, steps_per_call: int
     ) -> Iterator[tuple[Batch, Batch]]:
         """Yields ({}, inputs) from `first_step` (of this epoch) on."""
-        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1)[0])
+        seed = int(jax.random.bits(order_key(self._seed, epoch)))
         shuffled = self._stored.shuffle(self._shuffle_buffer, seed=seed)
         shuffled = shuffled.skip(first_step * self._batch_size)
         batches = self._batches(shuffled, self._batch_size, drop_remainder=True)
@@ -221,6 +223,7 @@ class TfData:
         for number, batch in enumerate(batches, first_step + 1):
             chunk.append(parallel.split_over_devices(batch))
             if len(chunk) == steps_per_call or number == self.steps_per_epoch:
+                chunk += chunk[-1:] * (steps_per_call - len(chunk))
                 yield {}, jax.tree.map(lambda *x: np.stack(x, axis=1), *chunk)
                 chunk = []
 
@@ -235,7 +238,7 @@ class TfData:
 
     @staticmethod
     def _batches(stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
-        import tensorflow as tf
+        tf = datasets.import_tensorflow()
 
         def decode(example):
             image = tf.io.decode_image(example["image"], expand_animations=False)

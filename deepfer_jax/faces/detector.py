@@ -40,6 +40,8 @@ _NUM_CANDIDATES = 128
 # MediaPipe's: boxes that overlap more than this are one face.
 _MAX_OVERLAP = 0.3
 _MAX_LOGIT = 100.0
+# Of products of coordinates and pixels: a TPU's own, bfloat16, moves boxes by pixels.
+_EXACT = jax.lax.Precision.HIGHEST
 
 
 class Detector(NamedTuple):
@@ -123,7 +125,7 @@ def letter_box(
     weights = jnp.maximum(1 - jnp.abs(places - near) / jnp.maximum(scale, 1.0), 0)
     weights = weights * (places < width) * ((centres > 0) & (centres < width))[:, None]
     weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
-    images = jnp.einsum("jw,niwc->nijc", weights, rows)
+    images = jnp.einsum("jw,niwc->nijc", weights, rows, precision=_EXACT)
     return images, scale, jnp.stack([left, top])
 
 
@@ -192,7 +194,7 @@ def suppress(
         )
         weights = jnp.where(group, scores, 0.0)
         weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
-        mean = jnp.einsum("nk,nkpd->npd", weights, points)
+        mean = jnp.einsum("nk,nkpd->npd", weights, points, precision=_EXACT)
         return left & ~group, (mean, jnp.where(found, score, 0.0), found)
 
     _, (means, best_scores, mask) = jax.lax.scan(
