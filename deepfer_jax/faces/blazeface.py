@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepfer_jax.models.layers import convolve_as_product
+from deepfer_jax.models.convolution import convolve_as_product
 
 # A fifth of the time of XLA's own on a CPU, for the three channels of an image.
 _Stem = functools.partial(

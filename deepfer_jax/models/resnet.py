@@ -16,9 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepfer_jax.models.batch_norm import BatchNorm
+from deepfer_jax.models.convolution import Conv
 from deepfer_jax.models.layers import (
-    BatchNorm,
-    Conv,
     ConvNorm,
     Stage,
     create_drop_path,
