@@ -91,9 +91,11 @@ class Executable:
                 return compiled
         shapes = ", ".join("x".join(map(str, x.shape)) for x in arrays)
         _log.info("compiling for inputs of %s", shapes)
-        options = known_compiler_options(self._options)
-        call = jax.jit(self._program.call, compiler_options=options)
-        compiled = call.lower(*arrays).compile()
+        lowered = jax.jit(self._program.call).lower(*arrays)
+        try:
+            compiled = lowered.compile(self._options)
+        except jax.errors.JaxRuntimeError:  # asking first would compile twice more
+            compiled = lowered.compile(known_compiler_options(self._options))
         if folder:
             # Before the first call: a CPU's sorts cannot be written after it.
             _save(compiled, path)

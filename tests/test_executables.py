@@ -10,6 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from deepfer_jax import executables
 from deepfer_jax.executables import Executable
@@ -179,6 +180,28 @@ def test_it_can_be_switched_off(folder, compiles, monkeypatch):
     check(Executable(DOUBLE))
     assert len(compiles) == 3
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "num_files"),
+    [
+        ("predict.py", 1),
+        ("predict.py --no-cache", 0),
+        ("predict.py --face", 1),
+        ("predict.py --face --no-cache", 0),
+        ("video.py --no-cache", 0),
+    ],
+)
+def test_commands_keep_what_they_compile_unless_told(
+    folder, tmp_path, run_python, command, num_files
+):
+    pytest.importorskip("tqdm")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (320, 240)).save(tmp_path / "photos" / "a.png")
+    env = {"XDG_CACHE_HOME": str(folder.parent), "JAX_COMPILATION_CACHE_DIR": ""}
+    run_python(*f"scripts/{command}".split(), tmp_path / "photos", env=env)
+    files = list(folder.iterdir()) if folder.exists() else []
+    assert len(files) == num_files
 
 
 def test_jax_is_left_as_it_was(folder):
