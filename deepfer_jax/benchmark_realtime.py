@@ -9,10 +9,9 @@ Its layout:
     runs         list of {cores, faces (in the frame), found, whole, detector, crop,
                  classifier}, each part {p50_ms, p95_ms} of a call
     whole, detector, crop, classifier   those of one face on the most cores
-    start_up     {import_s, load_s, first_answer_s, total_s} of a new process without a
-                 compilation cache
+    start_up     {first, second} and, with `compare`, {fer}: as of `measure_start_up`
     video        {frames_per_second}: frames in batches, on the most cores
-    fer          with `compare`: {import_s, whole, runs} of the package `fer`
+    fer          with `compare`: {whole, runs} of the package `fer`
 
 Calls go from a NumPy array to NumPy arrays, after warm-up. The frames are made of
 scikit-image's photograph of an astronaut.
@@ -87,8 +86,10 @@ def _make_parts(model, analyzer, frame, faces) -> dict[str, Callable]:
     from deepfer_jax.faces.crop import Framing, crop_faces
     from deepfer_jax.faces.detector import load_detector, make_detect
     from deepfer_jax.inference import ARTEFACT, load_program
+    from deepfer_jax.parallel import known_compiler_options
 
-    options, about = compiler_options(), analyzer.metadata["faces"]
+    options = known_compiler_options(compiler_options())
+    about = analyzer.metadata["faces"]
     detect = jax.jit(
         make_detect(load_detector(about["detector"]), about["max_faces"]),
         compiler_options=options,
@@ -124,48 +125,82 @@ def _percentiles(call: Callable, num_calls: int) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
 
 
+# Seconds since the parent started the process count, so they are the wall clock's.
 _START_UP = """
 import json, sys, time
-start = time.perf_counter()
+times = [float(sys.argv[1]), time.time()]
 import numpy as np
-from deepfer_jax.faces.analyzer import Analyzer
-imported = time.perf_counter()
-analyzer = Analyzer(sys.argv[1])
-loaded = time.perf_counter()
-frame = np.load(sys.argv[2])
-ready = time.perf_counter()
-assert analyzer.analyze(frame)
-end = time.perf_counter()
-times = [imported - start, loaded - imported, end - ready, end - start]
-names = ["import_s", "load_s", "first_answer_s", "total_s"]
-print(json.dumps({n: round(t, 3) for n, t in zip(names, times)}))
+{imports}
+times.append(time.time())
+analyze = {create}
+times.append(time.time())
+assert analyze(np.load(sys.argv[2]))
+times.append(time.time())
+names = ["python_s", "import_s", "load_s", "first_answer_s"]
+found = dict(zip(names, np.diff(times).tolist()))
+print(json.dumps(found | {{"total_s": times[-1] - times[0]}}))
 """
+_OURS_START_UP = _START_UP.format(
+    imports="from deepfer_jax.faces.analyzer import Analyzer",
+    create="Analyzer(sys.argv[3]).analyze",
+)
+_FER_START_UP = _START_UP.format(
+    imports="from fer.fer import FER", create="FER().detect_emotions"
+)
 
 
-def measure_start_up(model: str | os.PathLike, folder: pathlib.Path) -> dict[str, Any]:
-    """Seconds to the first answer of a new process, medians of five.
+def measure_start_up(
+    model: str | os.PathLike, folder: pathlib.Path, fer_python: str | None = None
+) -> dict[str, Any]:
+    """Seconds from the start of a process to its first answer, medians of five.
+
+    The three are measured in turn, five times.
 
     Args:
       model: an exported model.
-      folder: for a temporary file.
+      folder: for temporary files.
+      fer_python: an interpreter with the package `fer`, to compare with.
+
+    Returns:
+      first: with an empty cache; second: with what the first left there; and fer, where
+      it is compared with: each {python_s, import_s, load_s, first_answer_s, total_s}.
     """
-    frame = folder / "frame.npy"
-    np.save(frame, make_frame(1))
-    arguments = [sys.executable, "-c", _START_UP, str(model), str(frame)]
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    found = [
-        json.loads(subprocess.check_output(arguments, env=environment))
-        for _ in range(_NUM_STARTS)
-    ]
-    return {name: float(np.median([x[name] for x in found])) for name in found[0]}
+    frame = make_frame(1)
+    ours, theirs = folder / "frame.npy", folder / "frame_bgr.npy"
+    np.save(ours, frame)
+    np.save(theirs, np.ascontiguousarray(frame[..., ::-1]))
+    found = {"first": [], "second": []} | ({"fer": []} if fer_python else {})
+    for number in range(_NUM_STARTS):
+        cache = str(folder / f"cache{number}")
+        for name in ("first", "second"):
+            found[name].append(
+                _start(sys.executable, _OURS_START_UP, cache, ours, model)
+            )
+        if fer_python:
+            found["fer"].append(_start(fer_python, _FER_START_UP, cache, theirs))
+    return {
+        which: {
+            name: round(float(np.median([x[name] for x in times])), 3)
+            for name in times[0]
+        }
+        for which, times in found.items()
+    }
+
+
+def _start(python: str, code: str, cache: str, *arguments: Any) -> dict[str, float]:
+    """What a process prints that keeps executables in `cache` and not by jax."""
+    command = [python, "-c", code, str(time.time()), *map(str, arguments)]
+    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+    environment = {k: v for k, v in os.environ.items() if k not in names}
+    environment["XDG_CACHE_HOME"] = cache
+    output = subprocess.check_output(command, env=environment, text=True)
+    return json.loads(output.splitlines()[-1])
 
 
 _FER = """
 import json, os, sys, time
 os.sched_setaffinity(0, json.loads(sys.argv[2]))
-start = time.perf_counter()
 from fer.fer import FER
-import_s = time.perf_counter() - start
 import numpy as np
 detector, runs = FER(), []
 for frame in np.load(sys.argv[1])[..., ::-1]:
@@ -176,14 +211,14 @@ for frame in np.load(sys.argv[1])[..., ::-1]:
         times.append(1e3 * (time.perf_counter() - start))
     p50, p95 = np.round(np.percentile(times[3:], [50, 95]), 3).tolist()
     runs.append({"found": len(found), "whole": {"p50_ms": p50, "p95_ms": p95}})
-print(json.dumps({"import_s": round(import_s, 3), "runs": runs}))
+print(json.dumps({"runs": runs}))
 """
 
 
 def measure_fer(
     python: str, processors: Sequence[int], folder: pathlib.Path, num_calls: int
 ) -> dict[str, Any]:
-    """The package `fer` on the same frames: {import_s, runs}.
+    """The package `fer` on the same frames: {runs}.
 
     Args:
       python: an interpreter that has it, with an OpenCV below 5.
@@ -258,9 +293,8 @@ def benchmark_realtime(
         document[part] = first[part]
     if theirs:
         document["fer"] = {
-            "import_s": theirs[-1]["import_s"],
             "whole": theirs[-1]["runs"][0]["whole"],
             "runs": [run for found in theirs for run in found["runs"]],
         }
-    document["start_up"] = measure_start_up(model, folder)
+    document["start_up"] = measure_start_up(model, folder, fer_python)
     return document

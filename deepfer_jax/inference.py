@@ -28,6 +28,8 @@ import jax
 import jax.export
 import numpy as np
 
+from deepfer_jax.executables import Executable
+
 ARTEFACT = "model.jax_export"
 METADATA = "metadata.json"
 # The model that ships with the package.
@@ -59,6 +61,8 @@ class Predictor:
 
     Args:
       folder: with metadata.json and model.jax_export; by default the model that ships.
+      cache: False keeps nothing that is compiled for the next process
+        (`deepfer_jax.executables`).
 
     Attributes:
       metadata: what is known of the model; `classes`, `input`, `calibration`, ...
@@ -69,14 +73,15 @@ class Predictor:
       ModelError: a file is missing, or this jax cannot read the program.
     """
 
-    def __init__(self, folder: str | os.PathLike = DEFAULT_MODEL):
+    def __init__(self, folder: str | os.PathLike = DEFAULT_MODEL, cache: bool = True):
         self.folder = pathlib.Path(folder)
         self.metadata = read_metadata(self.folder)
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
         self._shape = tuple(self.metadata["input"]["shape"])
-        self._call = jax.jit(load_program(self.folder, ARTEFACT, self.metadata).call)
+        program = load_program(self.folder, ARTEFACT, self.metadata)
+        self._call = Executable(program, cache=cache)
 
     def predict(self, faces: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
         """Probabilities of each class for each face.

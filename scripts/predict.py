@@ -52,10 +52,12 @@ def main() -> int:
     add("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
     add("--face", action="store_true", help="each image is one face, already cropped")
     add("--out", type=pathlib.Path, help="folder for the pictures with boxes on them")
+    add("--no-cache", action="store_true", help="keep nothing that is compiled")
     add("paths", nargs="+", help="image files, or folders of them")
     args = parser.parse_args()
 
-    model = Predictor(args.model) if args.face else Analyzer(args.model)
+    create = Predictor if args.face else Analyzer
+    model = create(args.model, cache=not args.no_cache)
     paths = list(find_images(args.paths))
     pictures = name_pictures(paths, args.out) if args.out else {}
     failures = 0

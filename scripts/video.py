@@ -23,6 +23,7 @@ def main() -> None:
     add("--out", help="video to write, .mp4, with boxes and bars")
     add("--csv", help="table to write, a row a face a frame")
     add("--smoothing", type=float, default=0.4, help="time constant in seconds")
+    add("--no-cache", action="store_true", help="keep nothing that is compiled")
     add("input", help="video file, number of a camera, or folder of images")
     args = parser.parse_args()
 
@@ -31,7 +32,7 @@ def main() -> None:
     except ImportError as error:
         raise errors.UserError(f'{error}: pip install "deepfer_jax[video]"') from None
     try:
-        analyzer = Analyzer(args.model)
+        analyzer = Analyzer(args.model, cache=not args.no_cache)
     except ModelError as error:
         raise errors.UserError(str(error)) from None
     tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from deepfer_jax import faces
+from deepfer_jax.faces import analyzer as analyzer_module
+from deepfer_jax.faces.analyzer import _CANVASES as CANVASES
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
@@ -68,17 +70,81 @@ def test_the_whole_is_the_sum_of_its_parts(analyzer, smiling):
     np.testing.assert_allclose(face.probabilities, expected, atol=1e-3)
 
 
-def test_a_frame_may_have_any_size_and_says_when_it_compiles(analyzer, smiling, caplog):
+def test_a_frame_may_have_any_size_and_says_when_it_compiles(smiling, caplog):
+    analyzer = Analyzer()
     with caplog.at_level(logging.INFO):
         ((first,),) = analyzer.analyze(smiling[:470, 5:])
-        count = len(caplog.records)
         ((second,),) = analyzer.analyze(smiling[:465, 9:])
-    assert len(caplog.records) == count  # the same array holds both
-    assert count <= 1
+    assert caplog.text.count("compiling for") == 1  # the same canvas holds both
+    assert "compiling for inputs of 1x480x640x3" in caplog.text
     np.testing.assert_allclose(first.box - second.box, [4, 0, 4, 0], atol=3)
-    with caplog.at_level(logging.INFO):
-        analyzer.analyze(smiling[:200, :300])
-    assert "compiling for 1 frame(s) of up to 320x240" in caplog.text
+
+
+def test_two_hundred_sizes_need_six_programs():
+    """And frames of any number no more than twice as many, of one size two."""
+    analyzer = Analyzer()
+    rng = np.random.default_rng(0)
+    for num, longest in ((180, 1920), (20, 3840)):
+        for height, width in rng.integers(1, longest + 1, (num, 2)):
+            analyzer.analyze(np.zeros((height, width, 3), np.uint8))
+    assert len(analyzer._analyze.compiled) <= 6
+    analyzer = Analyzer()
+    for num in (0, 1, 2, 7, 8, 9, 15, 17):
+        assert analyzer.analyze(np.zeros((num, 480, 640, 3), np.uint8)) == [[]] * num
+    assert len(analyzer._analyze.compiled) == 2
+
+
+def check_same(face, expected):
+    np.testing.assert_allclose(face.box, expected.box, atol=0.05)
+    np.testing.assert_allclose(face.landmarks, expected.landmarks, atol=0.05)
+    np.testing.assert_allclose(face.probabilities, expected.probabilities, atol=0.01)
+    assert face.score == pytest.approx(expected.score, abs=1e-3)
+
+
+def test_the_canvas_does_not_matter(analyzer, smiling, monkeypatch):
+    """The same picture by every canvas, in an upright one and in a batch."""
+    upright = np.ascontiguousarray(smiling[:, 120:480])
+    for frame in (smiling, upright):
+        ((expected,),) = analyzer.analyze(frame)
+        for canvas in CANVASES:
+            with monkeypatch.context() as patch:
+                patch.setattr("deepfer_jax.faces.analyzer._CANVASES", (canvas,))
+                ((face,),) = analyzer.analyze(frame)
+            check_same(face, expected)
+    ((expected,),) = analyzer.analyze(smiling)
+    frames = np.repeat(smiling[None], 9, axis=0)
+    frames[3] = 0
+    found = analyzer.analyze(frames)
+    assert [len(row) for row in found] == [1, 1, 1, 0, 1, 1, 1, 1, 1]
+    for row in found:
+        for face in row:
+            check_same(face, expected)
+
+
+def test_cameras_have_canvases_of_their_own_and_each_size_the_smallest():
+    assert {(480, 640), (720, 1280), (1080, 1920)} <= set(CANVASES)
+    assert len(CANVASES) <= 6
+    areas = [height * width for height, width in CANVASES]
+    assert areas == sorted(areas)
+    assert CANVASES[-1] == (3840, 3840)  # the largest frame that may come
+
+
+def test_a_large_picture_keeps_its_pixels(analyzer):
+    """It is read from what came, not from something smaller."""
+    face = photos.photo("astronaut")[20:220, 120:320]
+    large = photos.on_canvas(face, 9.0, 3840, 2160)
+    ((face,),) = analyzer.analyze(large)
+    assert 600 < face.box[2] - face.box[0] < 1200
+    expected = read_by_hand(analyzer, large, face)
+    np.testing.assert_allclose(face.probabilities, expected, atol=1e-3)
+
+
+def test_an_option_that_jax_does_not_know_is_left_out(smiling, monkeypatch, caplog):
+    options = analyzer_module.compiler_options() | {"xla_no_such_option": "1"}
+    monkeypatch.setattr(analyzer_module, "compiler_options", lambda: options)
+    ((face,),) = Analyzer().analyze(smiling)
+    assert face.emotion == "happy"
+    assert "does without the compiler option xla_no_such_option" in caplog.text
 
 
 def test_as_many_faces_as_there_are(analyzer):

@@ -15,6 +15,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="an exported model")
     parser.add_argument("--host", default="127.0.0.1", help="whom to listen to")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="keep nothing that is compiled"
+    )
     args = parser.parse_args()
     try:
         import uvicorn
@@ -30,7 +33,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     try:
-        analyzer = Analyzer(args.model)
+        analyzer = Analyzer(args.model, cache=not args.no_cache)
     except ModelError as error:
         sys.exit(f"error: {error}")
     # A camera's first frame need not wait for the compiler.

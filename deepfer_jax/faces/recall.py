@@ -24,6 +24,7 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer, compiler_options
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.faces.tracking import Tracker
+from deepfer_jax.parallel import known_compiler_options
 
 _WIDTH, _HEIGHT = 640, 480
 _GRAY = (104, 110, 116)
@@ -126,7 +127,10 @@ def measure_recall(name: str) -> dict[str, Any]:
         detector.
     """
     detector = load_detector(name)
-    detect = jax.jit(make_detect(detector), compiler_options=compiler_options())
+    detect = jax.jit(
+        make_detect(detector),
+        compiler_options=known_compiler_options(compiler_options()),
+    )
     photos = load_photos()
 
     def part(view: View) -> float:
@@ -196,7 +200,7 @@ def measure_beside_litert(name: str, path: str | os.PathLike) -> dict[str, Any]:
     image = np.zeros(about["shape"], np.float32)
     network = jax.jit(
         lambda x: detector.model.network.apply(detector.variables, x),
-        compiler_options=compiler_options(),
+        compiler_options=known_compiler_options(compiler_options()),
     )
 
     def run_ours() -> int:
