@@ -50,6 +50,19 @@ def _is_known(name: str, value: Any) -> bool:
     return True
 
 
+def compiler_options() -> dict[str, Any]:
+    """Options of XLA with which networks run and train fastest on this platform.
+
+    On a CPU single convolutions go to XLA's own kernels, not to YNNPACK's: 1.5 times
+    faster, 3.5 times in the gradient of the kernel (64 faces, 24x24x32, 3x3).
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return known_compiler_options(
+        {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    )
+
+
 def num_devices() -> int:
     return jax.local_device_count()
 
@@ -73,12 +86,14 @@ def pmap_train(fn: Callable) -> Callable:
     results must be equal on every device (reduce them over AXIS). The state is donated:
     do not use the old one again.
     """
-    return jax.pmap(
-        fn,
-        axis_name=AXIS,
-        in_axes=(None, None, 0),
-        out_axes=(None, None),
-        donate_argnums=(0,),
+    return _with_compiler_options(
+        jax.pmap(
+            fn,
+            axis_name=AXIS,
+            in_axes=(None, None, 0),
+            out_axes=(None, None),
+            donate_argnums=(0,),
+        )
     )
 
 
@@ -88,7 +103,26 @@ def pmap_eval(fn: Callable) -> Callable:
     variables are replicated and batch has a leading [devices] axis; metrics must be
     equal on every device, outputs keep the leading axis.
     """
-    return jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+    return _with_compiler_options(
+        jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+    )
+
+
+def _with_compiler_options(mapped: Callable) -> Callable:
+    """Compiles with `compiler_options`, which jax.pmap itself does not take."""
+    options = compiler_options()
+    if not options:
+        return mapped
+    programs = {}
+
+    def call(*args):
+        leaves, tree = jax.tree.flatten(args)
+        key = tree, tuple((np.shape(x), np.dtype(x.dtype)) for x in leaves)
+        if key not in programs:
+            programs[key] = mapped.lower(*args).compile(compiler_options=options)
+        return programs[key](*args)
+
+    return call
 
 
 def split_over_devices(tree: Any) -> Any:
