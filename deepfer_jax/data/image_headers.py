@@ -29,6 +29,10 @@ class ImageError(ValueError):
     """An image file that cannot be read; the message names it and says why."""
 
 
+class TooManyPixelsError(ImageError):
+    """It has more than the caller takes."""
+
+
 class Header(NamedTuple):
     """What is known of a file before it is decoded.
 

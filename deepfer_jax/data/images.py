@@ -26,6 +26,7 @@ from PIL import Image
 from deepfer_jax.data.image_headers import (
     Header,
     ImageError,
+    TooManyPixelsError,
     find_kind,
     read_header,
 )
@@ -119,6 +120,7 @@ def decode_photo(
     memory than the whole does.
 
     Raises:
+      TooManyPixelsError: it has more than `max_pixels`.
       ImageError: as `decode_image`.
     """
     with _named("the image"):
@@ -131,7 +133,10 @@ def decode_photo(
             image = _convert(image).resize(size, Image.Resampling.BOX)
         if header.orientation > 4:
             width, height = height, width
-        return Photo(to_rgb(_to_uint8(_turn(image, header))), width, height)
+        image = _turn(image, header)
+        if image.mode in ("RGB", "YCbCr", "CMYK") and not _has_alpha(image):
+            return Photo(np.asarray(image.convert("RGB")), width, height)
+        return Photo(to_rgb(_to_uint8(image)), width, height)
 
 
 @contextlib.contextmanager
@@ -140,7 +145,7 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
     except Exception as error:  # Pillow raises nearly anything for a damaged file.
         # Some of its messages show where in memory an object is.
         why = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "the file", str(error))
@@ -171,7 +176,7 @@ def _open(
 
 def _check_size(width: int, height: int, max_pixels: float) -> None:
     if width * height > max_pixels:
-        raise ImageError(f"{width} x {height} pixels, more than {max_pixels:,}")
+        raise TooManyPixelsError(f"{width} x {height} pixels, more than {max_pixels:,}")
 
 
 def _count_frames(image: Image.Image) -> str:

@@ -1,0 +1,108 @@
+"""Receives the bodies of requests: whole, in time, and not too much of all together.
+
+    uploads = Uploads()
+    image = await uploads.receive(request)        # raises Refused
+
+A body is an image as it is, or a form with a file in it (`curl -F file=@photo.jpg`).
+"""
+
+import asyncio
+import re
+
+from starlette.requests import Request
+
+from deepfer_jax.demo import limits
+from deepfer_jax.demo.decoding import Refused
+
+_FORM_BYTES = 4096  # that a form may have around its file
+_MAX_PARTS = 20
+
+
+class Uploads:
+    """The bodies that are being received."""
+
+    def __init__(self):
+        self._unfinished: dict[asyncio.Timeout, int] = {}  # bytes; the oldest first
+
+    async def receive(self, request: Request) -> bytes:
+        """Returns the image in a request's body.
+
+        Raises:
+          Refused: the body's length is not known or too great, it does not come in
+            time, or it is a form without a file.
+        """
+        self._check_length(request)
+        body = await self._receive(request)
+        kind = request.headers.get("content-type", "")
+        if kind.lower().startswith("multipart/form-data"):
+            body = find_file(body, kind)
+        if len(body) > limits.MAX_BYTES:
+            raise too_many_bytes()
+        return bytes(body)
+
+    def _check_length(self, request: Request) -> None:
+        length = request.headers.get("content-length", "")
+        # A body in chunks may have one of each byte, and each costs as much as a
+        # kilobyte does.
+        if "transfer-encoding" in request.headers or not length.isdecimal():
+            raise Refused("length_required", "the Content-Length must be told", 411)
+        if int(length) > limits.MAX_BYTES + _FORM_BYTES:
+            raise too_many_bytes()
+
+    async def _receive(self, request: Request) -> bytearray:
+        loop, body = asyncio.get_running_loop(), bytearray()
+        end = loop.time() + limits.UPLOAD_SECONDS
+        try:
+            async with asyncio.timeout(limits.PAUSE_SECONDS) as deadline:
+                self._unfinished[deadline] = 0
+                async for part in request.stream():
+                    body += part
+                    if deadline not in self._unfinished:
+                        raise TimeoutError
+                    self._unfinished[deadline] = len(body)
+                    self._make_room()
+                    deadline.reschedule(min(end, loop.time() + limits.PAUSE_SECONDS))
+        except TimeoutError:
+            raise Refused("timeout", "the body did not come in time", 408) from None
+        finally:
+            self._unfinished.pop(deadline, None)
+        return body
+
+    def _make_room(self) -> None:
+        """Gives up the oldest, which is the slowest, if there is too much of all."""
+        while sum(self._unfinished.values()) > limits.UPLOAD_BYTES:
+            oldest = next(iter(self._unfinished))
+            del self._unfinished[oldest]
+            oldest.reschedule(0)
+
+
+def too_many_bytes() -> Refused:
+    text = f"an image of more than {limits.MAX_BYTES:,} bytes"
+    return Refused("too_large", text, 413)
+
+
+def find_file(body: bytearray, content_type: str) -> bytearray:
+    """The first file of a form.
+
+    Args:
+      body: of multipart/form-data (RFC 7578).
+      content_type: the header, which names the boundary.
+
+    Raises:
+      Refused: there is none.
+    """
+    found = re.search(r'boundary="?([^";,\s]{1,70})', content_type, re.IGNORECASE)
+    if found:
+        mark = b"--" + found[1].encode("latin-1")
+        start = body.find(mark)
+        for _ in range(_MAX_PARTS):
+            stop = body.find(b"\r\n\r\n", start, start + _FORM_BYTES)
+            end = body.find(b"\r\n" + mark, stop + 4)
+            if start < 0 or stop < 0 or end < 0:
+                break
+            if b"filename=" in body[start:stop].lower():
+                return body[stop + 4 : end]
+            start = end + 2
+    raise Refused(
+        "no_file", "a form without a file: send one as curl -F file=@photo.jpg does"
+    )
