@@ -124,7 +124,8 @@ class HttpConnection(_Watched, H11Protocol):
         return now - self.opened > most or super().is_late(now)
 
     def data_received(self, data: bytes) -> None:
-        for part in _slices(data):
+        is_body = not self.is_idle
+        for part in [data] if is_body else _slices(data):
             if self.transport.is_closing() or self.transport.get_protocol() != self:
                 return
             super().data_received(part)
@@ -139,6 +140,11 @@ class HttpConnection(_Watched, H11Protocol):
     def on_response_complete(self) -> None:
         self.opened = time.monotonic()
         super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            # Refused before it was there. Reading it would cost as much as taking it;
+            # to close at once could lose the answer on its way.
+            self.flow.pause_reading()
+            self.loop.call_later(limits.LINGER_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         body = json.dumps({"error": msg, "code": "bad_request"}).encode()

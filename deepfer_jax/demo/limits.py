@@ -30,9 +30,16 @@ HEAD_SECONDS = 10.0  # ask, from when it connects or was answered
 UPLOAD_SECONDS = 30.0  # send a whole body
 PAUSE_SECONDS = 5.0  # send the next part of a body
 MESSAGE_SECONDS = 20.0  # send a whole message
+LINGER_SECONDS = 2.0  # read why its body was refused, before it is cut off
 READ_SECONDS = 10.0  # read what it was sent
 WAIT_SECONDS = 60.0  # that an image may wait for its turn
 REQUEST_SECONDS = 120.0  # be done with a request, waiting for its turn included
+
+# Beyond which what is sent is taken later, not refused: so many messages and bytes a
+# second of a stream, bytes a second of all uploads.
+STREAM_RATE = 250
+STREAM_BYTES_RATE = 10_000_000
+UPLOAD_BYTES_RATE = 50_000_000
 
 # Messages of less than SMALL_BYTES, of a stream: so many at once, so many a second.
 SMALL_BYTES = 1000

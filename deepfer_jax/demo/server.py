@@ -36,7 +36,7 @@ time, and frames are answered meanwhile.
 
 import asyncio
 import contextlib
-import json
+import mimetypes
 import pathlib
 import time
 from collections.abc import AsyncIterator, Collection
@@ -45,7 +45,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 import deepfer_jax
@@ -103,10 +103,6 @@ def create_app(
         answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)
         return JSONResponse(answer)
 
-    async def description(request: Request) -> Response:
-        del request
-        return JSONResponse(json.loads((_PAGE / "openapi.json").read_text()))
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
@@ -115,11 +111,11 @@ def create_app(
         readers.close()
 
     pages = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
+    pages["/openapi.json"] = "openapi.json"
     return Starlette(
         routes=[
             Route("/healthz", health),
             Route("/v1/analyze", analyze, methods=["POST"]),
-            Route("/openapi.json", description),
             WebSocketRoute("/v1/stream", Streams(analyzer, readers).serve),
             *(Route(path, _make_page(name)) for path, name in pages.items()),
         ],
@@ -130,9 +126,12 @@ def create_app(
 
 
 def _make_page(name: str):
+    content = (_PAGE / name).read_bytes()
+    kind = mimetypes.guess_type(name)[0]
+
     async def page(request: Request) -> Response:
         del request
-        return FileResponse(_PAGE / name)
+        return Response(content, media_type=kind)
 
     return page
 

@@ -18,7 +18,7 @@ Its layout:
 
 memory is that of the server or the script, and of the processes it started: start_mib
 after the first tenth of the time (a minute of ten; of a video and beside attackers the
-first half, in which the allocator takes its last step, and sizes are compiled), end_mib,
+first half, in which the allocator takes its last step and sizes are compiled), end_mib,
 and growth, by what part. All traffic stays on 127.0.0.1.
 """
 

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoding import Refused
+from deepfer_jax.demo.pace import Pace
 from deepfer_jax.demo.reading import Budget, Client, Readers, Reading, busy
 from deepfer_jax.demo.uploads import too_many_bytes
 from deepfer_jax.faces.analyzer import Analyzer
@@ -137,7 +138,7 @@ class _Stream:
 
     async def _receive(self) -> None:
         """Takes what comes, until the client leaves."""
-        number = 0
+        number, pace = 0, Pace()
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
@@ -155,6 +156,9 @@ class _Stream:
                 self._newest.put(number, self.last, data)
             except Refused as error:
                 await self._websocket.send_json(_describe_error(error) | answer)
+            finally:
+                num = len(data or b"") / limits.STREAM_BYTES_RATE
+                await pace.wait(max(1 / limits.STREAM_RATE, num))
 
     async def _answer(self) -> None:
         """Answers the newest frame, again and again."""

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoding import Refused
+from deepfer_jax.demo.pace import Pace
 
 _FORM_BYTES = 4096  # that a form may have around its file
 _MAX_PARTS = 20
@@ -23,6 +24,7 @@ class Uploads:
 
     def __init__(self):
         self._unfinished: dict[asyncio.Timeout, int] = {}  # bytes; the oldest first
+        self._pace = Pace()
 
     async def receive(self, request: Request) -> bytes:
         """Returns the image in a request's body.
@@ -61,7 +63,11 @@ class Uploads:
                         raise TimeoutError
                     self._unfinished[deadline] = len(body)
                     self._make_room()
-                    deadline.reschedule(min(end, loop.time() + limits.PAUSE_SECONDS))
+                    deadline.reschedule(end)  # for ours is the time that is waited
+                    await self._pace.wait(len(part) / limits.UPLOAD_BYTES_RATE)
+                    if deadline in self._unfinished:
+                        late = loop.time() + limits.PAUSE_SECONDS
+                        deadline.reschedule(min(end, late))
         except TimeoutError:
             raise Refused("timeout", "the body did not come in time", 408) from None
         finally:
