@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ctypes
 import ipaddress
 import logging
 import os
@@ -25,6 +26,7 @@ def main() -> None:
         sys.exit(f'error: {error}: pip install "deepfer_jax[demo]"')
     from deepfer_jax.faces.analyzer import Analyzer
 
+    _give_memory_back()
     # Before anything that takes long: a port in use is known at once.
     listener = _listen(args.host, args.port)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -80,6 +82,19 @@ def _parse() -> argparse.Namespace:
             file=sys.stderr,
         )
     return args
+
+
+def _give_memory_back() -> None:
+    """Has large blocks go back to the system when they are freed, where glibc is.
+
+    Else what one thread has freed does not serve another, and bodies and pixels of
+    megabytes leave holes: a third more memory after a minute of uploads.
+    """
+    mmap_threshold, arena_max = -3, -8
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 2**20)
+        mallopt(arena_max, 2)
 
 
 def _is_loopback(host: str) -> bool:

@@ -159,6 +159,8 @@ class HttpConnection(_Watched, H11Protocol):
 class StreamConnection(_Watched, WebSocketsSansIOProtocol):
     """WebSocket."""
 
+    due = 0.0  # until when large messages of all have had their time
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._unfinished_since: float | None = None
@@ -185,8 +187,23 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
             self._unfinished_since = None
             return
         self._unfinished_since = self._unfinished_since or time.monotonic()
-        if self.held > limits.SMALL_BYTES:
+        if self.held > limits.FRAME_BYTES:
+            self._slow_down(len(data))
             self._make_room()
+
+    def _slow_down(self, num: int) -> None:
+        """Reads on when so many bytes have had their time, after those of others."""
+        now, streams = time.monotonic(), type(self)
+        streams.due = max(now, streams.due) + num / limits.MESSAGE_BYTES_RATE
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+            self.loop.call_later(streams.due - now, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.read_paused and self.queue.empty() and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def _make_room(self) -> None:
         """Cuts off the oldest unfinished message if there is too much of all."""

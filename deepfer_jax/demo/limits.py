@@ -36,10 +36,12 @@ WAIT_SECONDS = 60.0  # that an image may wait for its turn
 REQUEST_SECONDS = 120.0  # be done with a request, waiting for its turn included
 
 # Beyond which what is sent is taken later, not refused: so many messages and bytes a
-# second of a stream, bytes a second of all uploads.
+# second of a stream, bytes a second of all uploads, and of all messages of more than
+# FRAME_BYTES.
 STREAM_RATE = 250
 STREAM_BYTES_RATE = 10_000_000
-UPLOAD_BYTES_RATE = 50_000_000
+UPLOAD_BYTES_RATE = 20_000_000
+MESSAGE_BYTES_RATE = 20_000_000
 
 # Messages of less than SMALL_BYTES, of a stream: so many at once, so many a second.
 SMALL_BYTES = 1000

@@ -8,6 +8,7 @@ A body is an image as it is, or a form with a file in it (`curl -F file=@photo.j
 
 import asyncio
 import re
+import time
 
 from starlette.requests import Request
 
@@ -23,10 +24,10 @@ class Uploads:
     """The bodies that are being received."""
 
     def __init__(self):
-        self._unfinished: dict[asyncio.Timeout, int] = {}  # bytes; the oldest first
+        self._unfinished: dict[int, bytearray] = {}  # by id; the oldest first
         self._pace = Pace()
 
-    async def receive(self, request: Request) -> bytes:
+    async def receive(self, request: Request) -> bytearray:
         """Returns the image in a request's body.
 
         Raises:
@@ -40,7 +41,7 @@ class Uploads:
             body = find_file(body, kind)
         if len(body) > limits.MAX_BYTES:
             raise too_many_bytes()
-        return bytes(body)
+        return body
 
     def _check_length(self, request: Request) -> None:
         length = request.headers.get("content-length", "")
@@ -52,34 +53,30 @@ class Uploads:
             raise too_many_bytes()
 
     async def _receive(self, request: Request) -> bytearray:
-        loop, body = asyncio.get_running_loop(), bytearray()
-        end = loop.time() + limits.UPLOAD_SECONDS
+        body, parts = bytearray(), request.stream()
+        self._unfinished[id(body)] = body
+        end = time.monotonic() + limits.UPLOAD_SECONDS
         try:
-            async with asyncio.timeout(limits.PAUSE_SECONDS) as deadline:
-                self._unfinished[deadline] = 0
-                async for part in request.stream():
-                    body += part
-                    if deadline not in self._unfinished:
-                        raise TimeoutError
-                    self._unfinished[deadline] = len(body)
-                    self._make_room()
-                    deadline.reschedule(end)  # for ours is the time that is waited
-                    await self._pace.wait(len(part) / limits.UPLOAD_BYTES_RATE)
-                    if deadline in self._unfinished:
-                        late = loop.time() + limits.PAUSE_SECONDS
-                        deadline.reschedule(min(end, late))
+            while True:
+                left = min(limits.PAUSE_SECONDS, end - time.monotonic())
+                async with asyncio.timeout(left):
+                    part = await anext(parts, None)
+                if id(body) not in self._unfinished:
+                    raise TimeoutError
+                if part is None:
+                    return body
+                body += part
+                self._make_room()
+                await self._pace.wait(len(part) / limits.UPLOAD_BYTES_RATE)
         except TimeoutError:
             raise Refused("timeout", "the body did not come in time", 408) from None
         finally:
-            self._unfinished.pop(deadline, None)
-        return body
+            self._unfinished.pop(id(body), None)
 
     def _make_room(self) -> None:
         """Gives up the oldest, which is the slowest, if there is too much of all."""
-        while sum(self._unfinished.values()) > limits.UPLOAD_BYTES:
-            oldest = next(iter(self._unfinished))
-            del self._unfinished[oldest]
-            oldest.reschedule(0)
+        while sum(map(len, self._unfinished.values())) > limits.UPLOAD_BYTES:
+            self._unfinished.pop(next(iter(self._unfinished))).clear()
 
 
 def too_many_bytes() -> Refused:
