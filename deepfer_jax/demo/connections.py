@@ -10,7 +10,6 @@ client that works has just asked, or just sent its message.
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import h11
@@ -21,9 +20,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import (
 
 from deepfer_jax.demo import limits
 
-# So much of what was received is parsed at once: a fragment without content takes 6
-# bytes and about 10 microseconds, and others wait meanwhile.
-_SLICE = 8192
+# So many bytes of what was received are parsed at once: a chunk or a fragment without
+# content takes 6 of them and about 10 microseconds, and others wait meanwhile.
+_SLICE = 1024
+_MAX_SLICE = 16_384  # while they are all of one message
 _CHECK_SECONDS = 1
 
 
@@ -61,11 +61,6 @@ def options() -> dict[str, Any]:
         # Of what clients do wrong; what the server does wrong, `guard` logs.
         "log_level": "critical",
     }
-
-
-def _slices(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), _SLICE):
-        yield data[start : start + _SLICE]
 
 
 class _Watched(asyncio.Protocol):
@@ -124,11 +119,13 @@ class HttpConnection(_Watched, H11Protocol):
         return now - self.opened > most or super().is_late(now)
 
     def data_received(self, data: bytes) -> None:
-        is_body = not self.is_idle
-        for part in [data] if is_body else _slices(data):
+        position = 0
+        while position < len(data):
             if self.transport.is_closing() or self.transport.get_protocol() != self:
                 return
-            super().data_received(part)
+            end = position + _SLICE if self.is_idle else len(data)
+            super().data_received(data[position:end])
+            position = end
             if not self.is_idle and "transfer-encoding" in self._header_names():
                 # Refused by `uploads`; its chunks are not even looked at.
                 self.transport.pause_reading()
@@ -179,10 +176,12 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
         return is_slow or super().is_late(now)
 
     def data_received(self, data: bytes) -> None:
-        for part in _slices(data):
-            if self.transport.is_closing():
-                return
-            super().data_received(part)
+        position, size = 0, _SLICE
+        while position < len(data) and not self.transport.is_closing():
+            self._has_events = False
+            super().data_received(data[position : position + size])
+            position += size
+            size = _SLICE if self._has_events else min(2 * size, _MAX_SLICE)
         if not self.frames and not self.conn.reader.buffer:
             self._unfinished_since = None
             return
@@ -216,6 +215,7 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
             min(open_streams, key=lambda x: x._unfinished_since).transport.abort()
 
     def handle_events(self) -> None:
+        self._has_events = bool(self.conn.events)
         small = sum(
             len(getattr(event, "data", b"") or b"") < limits.SMALL_BYTES
             for event in self.conn.events

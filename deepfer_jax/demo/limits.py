@@ -40,13 +40,13 @@ REQUEST_SECONDS = 120.0  # be done with a request, waiting for its turn included
 # FRAME_BYTES.
 STREAM_RATE = 250
 STREAM_BYTES_RATE = 10_000_000
-UPLOAD_BYTES_RATE = 20_000_000
-MESSAGE_BYTES_RATE = 20_000_000
+UPLOAD_BYTES_RATE = 12_000_000
+MESSAGE_BYTES_RATE = 12_000_000
 
 # Messages of less than SMALL_BYTES, of a stream: so many at once, so many a second.
 SMALL_BYTES = 1000
-SMALL_BURST = 400
-SMALL_PER_SECOND = 200
+SMALL_BURST = 100
+SMALL_PER_SECOND = 100
 
 # Of the processes that decode: a frame, a photograph.
 FRAME_DECODERS = 2
