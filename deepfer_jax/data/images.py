@@ -146,6 +146,8 @@ def _named(name: str) -> Iterator[None]:
         yield
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from None
+    except MemoryError:
+        raise ImageError(f"{name}: decoding it takes too much memory") from None
     except Exception as error:  # Pillow raises nearly anything for a damaged file.
         # Some of its messages show where in memory an object is.
         why = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "the file", str(error))

@@ -82,7 +82,8 @@ class Decoder:
     def start(self) -> None:
         """Starts the process, unless it runs; returns before it is there."""
         with self._lock:
-            if self._process is not None or self._is_closed:
+            is_there = self._process is not None and self._process.poll() is None
+            if is_there or self._is_closed:
                 return
             paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(
@@ -126,7 +127,7 @@ class Decoder:
             if "error" in answer:
                 raise Refused(answer["code"], answer["error"])
             return Photo(self._receive_pixels(answer["shape"]), *answer["size"])
-        except (OSError, ValueError, AttributeError):
+        except (OSError, EOFError, ValueError, AttributeError):
             self._kill()
             raise Refused(
                 "too_costly",

@@ -37,6 +37,7 @@ from deepfer_jax.faces.photos import scale_faces
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 0.1
 _NUM_SIZES = 1000
+_PENALTY = 8
 _NUM_NEW = 8  # each with all its pixels
 
 
@@ -80,13 +81,14 @@ class _Job:
 class FairQueue:
     """Jobs in the order in which clients have a right to them.
 
-    Start-time fair queueing (Goyal et al., 1996): a job's turn comes after the seconds
-    that its client's earlier jobs took, so that who sends what is costly waits longer
-    and delays others no more.
+    A job's turn is when it comes; but not before its client has made up for what its
+    last one took, _PENALTY times over, by which others come first. So who sends what is
+    costly waits longer, and delays others no more; and none waits for ever, for the
+    turns of those who come later are later too.
     """
 
     def __init__(self, max_jobs: int):
-        self._max_jobs, self._now = max_jobs, 0.0
+        self._max_jobs = max_jobs
         self._heap, self._numbers = [], itertools.count()
         self._changed = threading.Condition()
 
@@ -95,22 +97,22 @@ class FairQueue:
         with self._changed:
             if len(self._heap) >= self._max_jobs:
                 raise busy()
-            start = max(self._now, job.client.due.get(self, 0.0))
-            heapq.heappush(self._heap, (start, next(self._numbers), job))
+            turn = max(time.monotonic(), job.client.due.get(self, 0.0))
+            heapq.heappush(self._heap, (turn, next(self._numbers), job))
             self._changed.notify()
 
-    def take(self) -> tuple[float, _Job]:
-        """Waits for the next job, and for the number that `charge` wants."""
+    def take(self) -> _Job:
+        """Waits for the next job."""
         with self._changed:
             while not self._heap:
                 self._changed.wait()
-            self._now, _, job = heapq.heappop(self._heap)
-            return self._now, job
+            return heapq.heappop(self._heap)[2]
 
-    def charge(self, client: Client, start: float, seconds: float) -> None:
+    def charge(self, client: Client, seconds: float) -> None:
         """Tells what a client's job took."""
         with self._changed:
-            client.due[self] = start + seconds
+            due = max(time.monotonic() - seconds, client.due.get(self, 0.0))
+            client.due[self] = due + _PENALTY * seconds
 
 
 class Budget:
@@ -170,6 +172,8 @@ class Readers:
         if self._is_started:
             return
         self._is_started = True
+        for decoder in (*self._frame_decoders, self._photo_decoder):
+            decoder.start()
         tasks = [(self._work, self._photos, self._photo_decoder)]
         tasks += [(self._work, self._frames, d) for d in self._frame_decoders]
         tasks += [(self._work, self._new, None), (self._watch,)]
@@ -214,9 +218,7 @@ class Readers:
 
     def _work(self, queue: FairQueue, decoder: Decoder | None) -> None:
         while not self._end.is_set():
-            if decoder is not None:
-                decoder.start()
-            start, job = queue.take()
+            job = queue.take()
             if job.done.done():  # its client has left
                 continue
             began = time.perf_counter()
@@ -227,7 +229,9 @@ class Readers:
             else:
                 if reading is not None:
                     job.finish(reading)
-            queue.charge(job.client, start, time.perf_counter() - began)
+            queue.charge(job.client, time.perf_counter() - began)
+            if decoder is not None:  # another, if it was ended, before it is needed
+                decoder.start()
 
     def _read(
         self, job: _Job, decoder: Decoder | None, queue: FairQueue
