@@ -27,6 +27,9 @@ def main() -> None:
     from deepfer_jax.faces.analyzer import Analyzer
 
     _give_memory_back()
+    # Between threads, five milliseconds otherwise: a frame passes from one to another
+    # ten times, and would wait that long each time while the event loop is busy.
+    sys.setswitchinterval(0.0005)
     # Before anything that takes long: a port in use is known at once.
     listener = _listen(args.host, args.port)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
