@@ -3,8 +3,8 @@
     python -m deepfer_jax.demo.attacks 127.0.0.1:8000 60
 
 Prints {attack: {"opened": ..., "cut_off": ...}} when the seconds are over: how many
-connections were opened, and how many of them the server ended. It runs at the lowest
-priority: elsewhere attackers have processors of their own.
+connections were opened, and how many of them the server ended. It works only while no
+other process wants to: elsewhere attackers have processors of their own.
 """
 
 import collections
@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from deepfer_jax.demo.bad_inputs import encode
+from deepfer_jax.demo.decoder import give_way
 from deepfer_jax.demo.hostile import make_hostile
 
 _MEGABYTE = bytes(2**20)
@@ -254,8 +255,7 @@ ATTACKS = {
 
 def main(argv: list[str]) -> None:
     (host, port), seconds = argv[0].split(":"), float(argv[1])
-    if hasattr(os, "nice"):
-        os.nice(19)
+    give_way()
     make_hostile()
     _photo()
     print("ready", flush=True)

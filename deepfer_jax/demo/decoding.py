@@ -29,6 +29,7 @@ from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoder import ANSWER_BYTES
 
 _START_SECONDS = 30.0
+_PATIENCE = 3
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -65,15 +66,19 @@ class Decoder:
     Args:
       max_pixels: of an image.
       memory: addresses that the process may use, in bytes.
-      seconds: that an image may take, by the clock and by the processor.
-      nice: how much the process gives way to others.
+      seconds: of processor that an image may take; by the clock, `_PATIENCE` times.
+      idle: whether the process works only while no other wants to.
     """
 
-    def __init__(self, max_pixels: int, memory: int, seconds: float, nice: int = 0):
+    def __init__(
+        self, max_pixels: int, memory: int, seconds: float, idle: bool = False
+    ):
         self._fd, self._shared = _share_memory(3 * min(max_pixels, limits.LONGEST**2))
-        arguments = map(str, (max_pixels, memory, round(seconds), nice, self._fd))
+        arguments = map(
+            str, (max_pixels, memory, math.ceil(seconds), int(idle), self._fd)
+        )
         self._command = [sys.executable, "-m", "deepfer_jax.demo.decoder", *arguments]
-        self._seconds = seconds
+        self._seconds = _PATIENCE * seconds
         self._process: subprocess.Popen | None = None
         self._lock = threading.Lock()
         self._end = float("inf")

@@ -48,10 +48,11 @@ SMALL_BYTES = 1000
 SMALL_BURST = 100
 SMALL_PER_SECOND = 100
 
-# Of the processes that decode: a frame, a photograph.
+# Of the processes that decode a frame, or a photograph: seconds of processor, bytes of
+# addresses.
 FRAME_DECODERS = 2
 FRAME_SECONDS = 2.0
-PHOTO_SECONDS = 8.0
+PHOTO_SECONDS = 5.0
 FRAME_MEMORY = 400 * 2**20
 PHOTO_MEMORY = 800 * 2**20
 
