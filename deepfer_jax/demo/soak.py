@@ -28,6 +28,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -185,25 +186,26 @@ def soak_attacked(address: str, pid: int, seconds: float) -> dict[str, Any]:
     frames = [encode(np.roll(frame, 4 * i, axis=1)) for i in range(-5, 6)]
     counts, times = collections.Counter(), []
 
-    async def be_camera(end: float, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def be_camera(start: float, end: float) -> None:
         async with websockets.connect(f"ws://{address}/v1/stream") as stream:
             for data in itertools.cycle(frames):
-                start = time.monotonic()
-                if start > end:
+                # At its own times, whatever happens: a frame that is late is left out.
+                late = max(0.0, time.monotonic() - start)
+                due = start + math.ceil(late * _CAMERA_RATE) / _CAMERA_RATE
+                if due > end:
                     return
+                await asyncio.sleep(due - time.monotonic())
+                sent = time.monotonic()
                 await stream.send(data)
                 answer = json.loads(await asyncio.wait_for(stream.recv(), 60))
-                taken = time.monotonic() - start
-                times.append(1e3 * taken)
+                times.append(1e3 * (time.monotonic() - sent))
                 good = [face["emotion"] for face in answer.get("faces", ())]
                 counts["answers" if good == ["happy"] else "errors"] += 1
-                await asyncio.sleep(max(0, 1 / _CAMERA_RATE - taken))
 
     async def be_all() -> None:
-        end = time.monotonic() + seconds
-        delays = [i / _NUM_CLIENTS / _CAMERA_RATE for i in range(_NUM_CLIENTS)]
-        cameras = [be_camera(end, delay) for delay in delays]
+        now, gap = time.monotonic(), 1 / _NUM_CLIENTS / _CAMERA_RATE
+        starts = [now + i * gap for i in range(_NUM_CLIENTS)]
+        cameras = [be_camera(start, now + seconds) for start in starts]
         for result in await asyncio.gather(*cameras, return_exceptions=True):
             if isinstance(result, Exception):
                 print(f"a camera failed: {result!r}", file=sys.stderr)
