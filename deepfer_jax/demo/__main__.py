@@ -93,10 +93,11 @@ def _give_memory_back() -> None:
     Else what one thread has freed does not serve another, and bodies and pixels of
     megabytes leave holes: a third more memory after a minute of uploads.
     """
-    mmap_threshold, arena_max = -3, -8
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_threshold, 2**20)
+        mallopt(trim_threshold, 2**26)
         mallopt(arena_max, 2)
 
 
