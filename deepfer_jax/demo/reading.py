@@ -37,7 +37,7 @@ from deepfer_jax.faces.photos import scale_faces
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 0.1
 _NUM_SIZES = 1000
-_PENALTY = 8
+_PENALTY = 2
 _NUM_NEW = 8  # each with all its pixels
 
 
