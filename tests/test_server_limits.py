@@ -14,10 +14,11 @@ from PIL import Image
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
 pytest.importorskip("websockets")
+uvicorn = pytest.importorskip("uvicorn")
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from deepfer_jax.demo import limits, reading, server
+from deepfer_jax.demo import connections, limits, reading, server
 from deepfer_jax.demo.bad_inputs import encode
 from deepfer_jax.demo.decoding import Decoder, Refused
 from deepfer_jax.demo.hostile import make_hostile
@@ -287,6 +288,38 @@ def read_answer(connection):
     return answer
 
 
+def test_idle_connections_give_way(monkeypatch):
+    """The oldest, that has not asked; one that is being answered stays."""
+
+    class Transport:
+        def __init__(self):
+            self.aborted = False
+
+        def abort(self):
+            self.aborted = True
+
+        def get_extra_info(self, name):
+            return None
+
+    config = uvicorn.Config(server.create_app(Analyzer()), **connections.options())
+    config.load()
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 3)
+    state, transports = uvicorn.server.ServerState(), []
+
+    async def connect():
+        for _ in range(5):
+            transports.append(Transport())
+            protocol = config.http_protocol_class(config, state, {})
+            protocol.connection_made(transports[-1])
+            if transports[-1].aborted or len(transports) == 1:
+                protocol.cycle = type("Cycle", (), {"response_complete": False})()
+
+    asyncio.run(connect())
+    assert [t.aborted for t in transports] == [False, True, False, True, False] or [
+        t.aborted for t in transports
+    ] == [False, True, True, False, False]
+
+
 def test_a_server_in_the_middle_of_it_all():
     """Chunks, fragments, pings and idle sockets; and it ends when it is told to."""
     pytest.importorskip("psutil")
@@ -309,7 +342,7 @@ def test_a_server_in_the_middle_of_it_all():
         for attack in (attacks.empty_fragments, attacks.pings):
             with attacker.connect() as connection, pytest.raises(OSError):  # noqa: PT011
                 attack(attacker, connection)
-        idle = [attacker.connect() for _ in range(limits.MAX_CONNECTIONS + 50)]
+        idle = [attacker.connect() for _ in range(100)]
         with attacker.connect() as connection:
             attacker.post(connection, len(FRAME), FRAME)
             assert b"200 OK" in read_answer(connection)

@@ -172,7 +172,8 @@ def texts(attacker: Attacker, connection: socket.socket) -> None:
     attacker.open_stream(connection)
     for _ in attacker.chain():
         connection.sendall(make_message(_TEXT | _WHOLE, b"[" * 100_000))
-        connection.recv(65_536)
+        if not connection.recv(65_536):
+            raise EOFError("it was closed")
 
 
 def hostile_uploads(attacker: Attacker, connection: socket.socket) -> None:

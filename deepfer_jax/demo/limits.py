@@ -17,7 +17,7 @@ FRAME_BYTES = 1_000_000
 FRAME_PIXELS = 1920 * 1440
 
 # Of all together.
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 800
 MAX_STREAMS = 64
 UPLOAD_BYTES = 64_000_000  # being received by POST
 MESSAGE_BYTES = 64_000_000  # being received on streams
@@ -35,13 +35,14 @@ READ_SECONDS = 10.0  # read what it was sent
 WAIT_SECONDS = 60.0  # that an image may wait for its turn
 REQUEST_SECONDS = 120.0  # be done with a request, waiting for its turn included
 
-# Beyond which what is sent is taken later, not refused: so many messages and bytes a
-# second of a stream, bytes a second of all uploads, and of all messages of more than
+# Beyond which what is sent is taken later, not refused: so many messages, texts and
+# bytes a second of a stream, bytes a second of all uploads, and of all messages of more than
 # FRAME_BYTES.
-STREAM_RATE = 250
+STREAM_RATE = 120
+TEXT_RATE = 10
 STREAM_BYTES_RATE = 10_000_000
-UPLOAD_BYTES_RATE = 12_000_000
-MESSAGE_BYTES_RATE = 12_000_000
+UPLOAD_BYTES_RATE = 10_000_000
+MESSAGE_BYTES_RATE = 6_000_000
 
 # Messages of less than SMALL_BYTES, of a stream: so many at once, so many a second.
 SMALL_BYTES = 1000

@@ -92,6 +92,13 @@ class _Newest:
         self._is_there.clear()
 
 
+def _take_seconds(data: bytes | None) -> float:
+    """What a message may take of its stream's time; None: it is a text."""
+    if data is None:
+        return 1 / limits.TEXT_RATE
+    return max(1 / limits.STREAM_RATE, len(data) / limits.STREAM_BYTES_RATE)
+
+
 def _weigh(data: bytes) -> int:
     """The room that a frame needs: none for those as a camera sends them."""
     return len(data) if len(data) > limits.FRAME_BYTES else 0
@@ -157,8 +164,7 @@ class _Stream:
             except Refused as error:
                 await self._websocket.send_json(_describe_error(error) | answer)
             finally:
-                num = len(data or b"") / limits.STREAM_BYTES_RATE
-                await pace.wait(max(1 / limits.STREAM_RATE, num))
+                await pace.wait(_take_seconds(data))
 
     async def _answer(self) -> None:
         """Answers the newest frame, again and again."""
