@@ -36,8 +36,8 @@ WAIT_SECONDS = 60.0  # that an image may wait for its turn
 REQUEST_SECONDS = 120.0  # be done with a request, waiting for its turn included
 
 # Beyond which what is sent is taken later, not refused: so many messages, texts and
-# bytes a second of a stream, bytes a second of all uploads, and of all messages of more than
-# FRAME_BYTES.
+# bytes a second of a stream, bytes a second of all uploads, and of all messages of more
+# than FRAME_BYTES.
 STREAM_RATE = 120
 TEXT_RATE = 10
 STREAM_BYTES_RATE = 10_000_000
