@@ -224,7 +224,7 @@ def test_who_costs_much_waits_longer():
     def put(client, name):
         queue.put(reading._Job(client, name, None))
 
-    queue.charge(heavy, 5.0)
+    queue.charge(heavy, 0.1)
     put(heavy, "heavy 1")
     put(light, "light 1")
     order = []
@@ -235,6 +235,17 @@ def test_who_costs_much_waits_longer():
         if len(order) == 1:
             put(light, "light 2")
     assert order == ["light 1", "light 2", "heavy 1"]
+
+
+def test_who_is_busy_all_the_time_is_not_left_behind():
+    queue = reading.FairQueue(10)
+    busy, new = reading.Client(), reading.Client()
+    for _ in range(100):
+        queue.charge(busy, 1.0)
+    queue.put(reading._Job(busy, "busy", None))
+    time.sleep(2 * reading._MAX_PENALTY)
+    queue.put(reading._Job(new, "new", None))
+    assert queue.take().data == "busy"
 
 
 def test_a_full_queue_is_told_at_once(monkeypatch):

@@ -190,6 +190,10 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
             self._slow_down(len(data))
             self._make_room()
 
+    def send_receive_event_to_app(self) -> None:
+        self._unfinished_since = None  # the next has its own time
+        super().send_receive_event_to_app()
+
     def _slow_down(self, num: int) -> None:
         """Reads on when so many bytes have had their time, after those of others."""
         now, streams = time.monotonic(), type(self)

@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 _LATE_SECONDS = 0.1
 _NUM_SIZES = 1000
 _PENALTY = 2
+# Who is busy all the time would be further behind each second, and then behind all
+# who come anew.
+_MAX_PENALTY = 0.25
 _NUM_NEW = 8  # each with all its pixels
 
 
@@ -82,9 +85,9 @@ class FairQueue:
     """Jobs in the order in which clients have a right to them.
 
     A job's turn is when it comes; but not before its client has made up for what its
-    last one took, _PENALTY times over, by which others come first. So who sends what is
-    costly waits longer, and delays others no more; and none waits for ever, for the
-    turns of those who come later are later too.
+    last one took, _PENALTY times over, by which others come first; at most
+    _MAX_PENALTY seconds. So who sends what is costly waits longer, and delays others no
+    more; and none waits for ever, for the turns of those who come later are later too.
     """
 
     def __init__(self, max_jobs: int):
@@ -111,8 +114,9 @@ class FairQueue:
     def charge(self, client: Client, seconds: float) -> None:
         """Tells what a client's job took."""
         with self._changed:
-            due = max(time.monotonic() - seconds, client.due.get(self, 0.0))
-            client.due[self] = due + _PENALTY * seconds
+            now = time.monotonic()
+            due = max(now - seconds, client.due.get(self, 0.0)) + _PENALTY * seconds
+            client.due[self] = min(due, now + _MAX_PENALTY)
 
 
 class Budget:
