@@ -1,12 +1,11 @@
 """A process that decodes images for the server, and can be ended at any moment.
 
-    python -m deepfer_jax.demo.decoder MAX_PIXELS MEMORY SECONDS IDLE SHARED
+    python -m deepfer_jax.demo.decoder MAX_PIXELS MEMORY SECONDS NICE SHARED
 
 Takes on standard input the length of an image, 8 bytes, and the image; gives on
 standard output an answer, JSON of ANSWER_BYTES, and then the pixels; these in memory
 that is shared, the file descriptor SHARED, if that is not -1. The system ends it, or
 refuses it memory, beyond MEMORY bytes of addresses and SECONDS of processor an image.
-With IDLE, 0 or 1, it works only while no other process wants to.
 Imports Pillow and numpy alone, so that it is small and soon there. `decoding.py` is the
 other end.
 """
@@ -41,12 +40,11 @@ ANSWER_BYTES = 512
 
 
 def main(argv: list[str]) -> None:
-    max_pixels, memory, seconds, idle, fd = map(int, argv)
+    max_pixels, memory, seconds, nice, fd = map(int, argv)
     shared = None if fd < 0 else mmap.mmap(fd, os.fstat(fd).st_size)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if resource is not None:
-        if idle:
-            give_way()
+        _give_way(nice)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
@@ -60,13 +58,11 @@ def main(argv: list[str]) -> None:
         _decode(sink, shared, data, max_pixels)
 
 
-def give_way() -> None:
-    """Has this process work only while no other wants the processor."""
-    if hasattr(os, "SCHED_IDLE"):
-        # Niceness alone lets others wait some milliseconds, each time they wake up.
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    elif hasattr(os, "nice"):
-        os.nice(19)
+def _give_way(nice: int) -> None:
+    if nice and hasattr(os, "SCHED_BATCH"):
+        # It works on while others sleep, and does not hold them up when they wake.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.nice(nice)
 
 
 def _limit_time(seconds: int) -> None:

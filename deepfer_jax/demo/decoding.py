@@ -67,16 +67,12 @@ class Decoder:
       max_pixels: of an image.
       memory: addresses that the process may use, in bytes.
       seconds: of processor that an image may take; by the clock, `_PATIENCE` times.
-      idle: whether the process works only while no other wants to.
+      nice: how much the process gives way to others.
     """
 
-    def __init__(
-        self, max_pixels: int, memory: int, seconds: float, idle: bool = False
-    ):
+    def __init__(self, max_pixels: int, memory: int, seconds: float, nice: int = 0):
         self._fd, self._shared = _share_memory(3 * min(max_pixels, limits.LONGEST**2))
-        arguments = map(
-            str, (max_pixels, memory, math.ceil(seconds), int(idle), self._fd)
-        )
+        arguments = map(str, (max_pixels, memory, math.ceil(seconds), nice, self._fd))
         self._command = [sys.executable, "-m", "deepfer_jax.demo.decoder", *arguments]
         self._seconds = _PATIENCE * seconds
         self._process: subprocess.Popen | None = None

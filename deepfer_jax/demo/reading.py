@@ -167,7 +167,7 @@ class Readers:
             for _ in range(limits.FRAME_DECODERS)
         ]
         self._photo_decoder = Decoder(
-            limits.MAX_PIXELS, limits.PHOTO_MEMORY, limits.PHOTO_SECONDS, idle=True
+            limits.MAX_PIXELS, limits.PHOTO_MEMORY, limits.PHOTO_SECONDS, nice=10
         )
         self._is_started = False
 
