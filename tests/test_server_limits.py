@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from deepfer_jax.demo import connections, limits, reading, server
+from deepfer_jax.demo import stream as stream_module
 from deepfer_jax.demo.bad_inputs import encode
 from deepfer_jax.demo.decoding import Decoder, Refused
 from deepfer_jax.demo.hostile import make_hostile
@@ -172,6 +173,19 @@ def test_a_failure_is_logged_and_the_stream_goes_on(client, analyzer, caplog):
         stream.send_bytes(FRAME)
         assert stream.receive_json()["faces"] == []
     assert caplog.text.count("secret") >= 2
+
+
+def test_a_stream_that_fails_itself_is_closed_with_1011(monkeypatch, client, caplog):
+    def fail(tracker, text):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(stream_module, "change_settings", fail)
+    with client.websocket_connect("/v1/stream") as stream:
+        stream.send_text("{}")
+        with pytest.raises(WebSocketDisconnect) as caught:
+            stream.receive_json()
+    assert caught.value.code == 1011
+    assert "secret" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 900, '{"smoothing": 1e999}'])
@@ -375,6 +389,32 @@ def test_a_server_in_the_middle_of_it_all():
             assert stop_server(pid) < 5
         for connection in idle:
             connection.close()
+
+
+def test_an_answer_to_who_has_left_is_no_failure(caplog):
+    """uvicorn raises RuntimeError for what is sent after it has closed."""
+
+    async def leave():
+        messages = asyncio.Queue()
+        for message in (
+            {"type": "websocket.connect"},
+            {"type": "websocket.receive", "bytes": FRAME},
+        ):
+            messages.put_nowait(message)
+
+        async def send(message):
+            if message["type"] == "websocket.send":
+                raise RuntimeError("Unexpected ASGI message")
+
+        scope = {"type": "websocket", "path": "/v1/stream", "query_string": b""}
+        scope |= {"headers": [(b"host", b"testserver")], "extensions": {}}
+        readers = reading.Readers(Analyzer())
+        app = server.create_app(Analyzer(), HOSTS, readers=readers)
+        await app(scope, messages.get, send)
+        readers.close()
+
+    asyncio.run(leave())
+    assert not caplog.records
 
 
 def test_a_client_that_leaves_is_no_failure(caplog):

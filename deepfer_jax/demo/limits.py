@@ -19,9 +19,9 @@ FRAME_PIXELS = 1920 * 1440
 # Of all together.
 MAX_CONNECTIONS = 800
 MAX_STREAMS = 64
-UPLOAD_BYTES = 64_000_000  # being received by POST
-MESSAGE_BYTES = 64_000_000  # being received on streams
-WAITING_BYTES = 64_000_000  # received, longer than FRAME_BYTES, and not read yet
+UPLOAD_BYTES = 40_000_000  # being received by POST
+MESSAGE_BYTES = 40_000_000  # being received on streams
+WAITING_BYTES = 40_000_000  # received, longer than FRAME_BYTES, and not read yet
 WAITING_PHOTOS = 16
 SILENT_SECONDS = 2.0  # after which a stream gives way to another, if there are many
 
@@ -55,6 +55,6 @@ FRAME_DECODERS = 2
 FRAME_SECONDS = 2.0
 PHOTO_SECONDS = 5.0
 FRAME_MEMORY = 400 * 2**20
-PHOTO_MEMORY = 800 * 2**20
+PHOTO_MEMORY = 600 * 2**20
 
 STOP_SECONDS = 2  # that answers under way get when the server is stopped

@@ -12,7 +12,7 @@ import logging
 import time
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoding import Refused
@@ -128,11 +128,7 @@ class _Stream:
             for task in self._tasks:
                 if task.done() and not task.cancelled():
                     task.result()
-        except (WebSocketDisconnect, OSError):
-            return
-        except RuntimeError:  # Starlette's, for what is sent after the end
-            if self._websocket.application_state is WebSocketState.CONNECTED:
-                raise
+        except WebSocketDisconnect:
             return
         finally:
             self.end()
@@ -162,7 +158,7 @@ class _Stream:
                     raise too_many_bytes()
                 self._newest.put(number, self.last, data)
             except Refused as error:
-                await self._websocket.send_json(_describe_error(error) | answer)
+                await self._send(_describe_error(error) | answer)
             finally:
                 await pace.wait(_take_seconds(data))
 
@@ -185,7 +181,13 @@ class _Stream:
                 answer["milliseconds"] = round(1e3 * taken, 2)
             finally:
                 self._readers.waiting.give(_weigh(data))
-            await self._websocket.send_json(answer | {"frame": number})
+            await self._send(answer | {"frame": number})
+
+    async def _send(self, answer: dict[str, Any]) -> None:
+        try:
+            await self._websocket.send_json(answer)
+        except (RuntimeError, OSError):  # of what is sent after the end
+            raise WebSocketDisconnect(1006) from None
 
     def _describe(self, reading: Reading, received: float) -> dict[str, Any]:
         tracks = self._tracker.update(reading.faces, received)
