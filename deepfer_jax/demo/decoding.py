@@ -1,6 +1,6 @@
 """Decodes images in processes that can be ended, so that no image can hold the server.
 
-    decoder = Decoder(max_pixels=24_000_000, memory=800 * 2**20, seconds=8.0)
+    decoder = Decoder(max_pixels=24_000_000, memory=600 * 2**20, seconds=5.0)
     photo = decoder.decode(data)          # blocks; raises Refused
     decoder.end_if_late()                 # now and then, from another thread
     decoder.close()
