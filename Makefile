@@ -1,7 +1,7 @@
 # make train   set up, train on the embedded faces, evaluate, export
 # make test    set up, run the test suite
 # make demo    set up, serve the page that reads a camera, pictures and videos
-# make soak    set up, and see for a quarter of an hour whether it holds up
+# make soak    set up, and see for half an hour whether it holds up
 # make reproduce MODEL=tiny
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny

@@ -1,10 +1,24 @@
 """images: every kind of file as a camera or an editor writes it, or refused by name."""
 
+import io
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax.data.images import ImageError, is_image_name, read_image
+from deepfer_jax.data.image_headers import read_header
+from deepfer_jax.data.images import (
+    KINDS,
+    WEB_KINDS,
+    ImageError,
+    decode_image,
+    decode_photo,
+    is_image_name,
+    read_image,
+)
+from deepfer_jax.demo.bad_inputs import encode
+from deepfer_jax.demo.hostile import make_hostile
 
 RAMP = np.arange(0, 256, 8, dtype=np.uint8)[None].repeat(20, 0)  # [20, 32]
 COLORS = np.stack([RAMP, RAMP[:, ::-1], RAMP // 2], axis=-1)
@@ -104,6 +118,19 @@ def test_upright_by_exif(tmp_path, orientation):
     np.testing.assert_array_equal(found, UPRIGHT[orientation](COLORS))
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_upright_whatever_the_kind(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {} if kind == "TIFF" else {"quality": 95}
+    data = encode(COLORS, kind, exif=exif, **options)
+    found = decode_image(data, 10**6).astype(int)
+    expected = UPRIGHT[orientation](COLORS)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 12  # these colours are hard to compress
+
+
 def test_a_phones_photo_with_a_preview_is_its_first_picture(tmp_path):
     first, second = (Image.new("RGB", (16, 16), c) for c in ("red", "blue"))
     options = {"format": "MPO", "save_all": True, "append_images": [second]}
@@ -178,3 +205,71 @@ def test_reading_needs_no_training_libraries(run_python):
         "needless = {'tensorflow', 'tensorflow_datasets', 'flax', 'clu', 'optax'}\n"
         "assert not needless & set(sys.modules), needless & set(sys.modules)",
     )
+
+
+@pytest.mark.parametrize("item", make_hostile(), ids=lambda item: item.kind)
+def test_what_could_take_minutes_or_gigabytes_is_refused_at_once(tmp_path, item):
+    path = tmp_path / "image"
+    path.write_bytes(item.data)
+    start = time.process_time()
+    if item.refused:
+        with pytest.raises(ImageError, match="image: "):
+            read_image(path)
+    else:
+        read_image(path)
+    assert time.process_time() - start < 3
+    if item.refused is not None:
+        assert time.process_time() - start < 0.5
+
+
+def test_an_animation_of_a_million_frames_is_not_counted_to_its_end():
+    frames = [Image.fromarray(RAMP[:8, i : i + 8]) for i in range(20)] * 10
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="100 or more frames"):
+        decode_image(data, 10**6)
+
+
+def test_a_decoder_sees_no_metadata():
+    exif = Image.Exif()
+    exif[0x010E] = "described" * 100
+    data = encode(COLORS, exif=exif, comment=b"commented" * 100)
+    header = read_header(data)
+    assert b"described" in data
+    assert b"described" not in header.data
+    assert b"commented" not in header.data
+    found = np.asarray(Image.open(io.BytesIO(header.data)))
+    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_only_the_kinds_that_are_asked_for():
+    for kind in KINDS:
+        data = encode(RAMP, kind)
+        if kind in WEB_KINDS:
+            assert decode_image(data, 10**6, WEB_KINDS).shape[:2] == RAMP.shape
+        else:
+            with pytest.raises(ImageError, match=f"a {kind} file: expected JPEG, PNG"):
+                decode_image(data, 10**6, WEB_KINDS)
+
+
+def test_a_photo_is_made_smaller_and_tells_its_size():
+    large = Image.fromarray(COLORS).resize((640, 400))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    images = {
+        "JPEG": encode(large, exif=exif),
+        "PNG": encode(large, "PNG", exif=exif),
+        "gray": encode(large.convert("L"), "PNG", exif=exif),
+        "palette": encode(large.quantize(64), "PNG", exif=exif),
+        "CMYK": encode(large.convert("CMYK"), exif=exif),
+        "alpha": encode(large.convert("RGBA"), "WEBP", exif=exif),
+    }
+    small = np.asarray(large.resize((160, 100)).transpose(Image.Transpose.ROTATE_270))
+    for name, data in images.items():
+        photo = decode_photo(data, 10**6, 160)
+        assert (photo.width, photo.height) == (400, 640), name
+        assert photo.pixels.shape == (160, 100, 3)
+        assert photo.pixels.dtype == np.uint8
+        if name != "gray":
+            assert np.abs(photo.pixels.astype(int) - small).mean() < 12, name
+    whole = decode_photo(images["PNG"], 10**6, 640)
+    np.testing.assert_array_equal(whole.pixels, decode_image(images["PNG"], 10**6))

@@ -16,15 +16,17 @@ pytest.importorskip("httpx")
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from deepfer_jax.demo import server
+from deepfer_jax.demo import limits, server
 from deepfer_jax.demo.bad_inputs import encode
 from deepfer_jax.demo.running import running_server
 from deepfer_jax.faces.analyzer import Analyzer
 
+HOSTS = ["testserver"]  # as Starlette's client calls it
+
 
 @pytest.fixture(scope="module")
 def client():
-    with TestClient(server.create_app(Analyzer())) as client:
+    with TestClient(server.create_app(Analyzer(), HOSTS)) as client:
         yield client
 
 
@@ -74,15 +76,15 @@ def bad_images():
     yield "a cut PNG", encode(noise, "PNG")[:-5000], "not a whole image"
     still = Image.new("L", (4, 4))
     file = io.BytesIO()
-    still.save(file, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
+    still.save(file, "PNG", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
     yield "an animation", file.getvalue(), "an animation of 2 frames"
     bomb = io.BytesIO()
     Image.new("1", (12_000, 10_000)).save(bomb, "PNG")
     yield "a bomb", bomb.getvalue(), "12000 x 10000 pixels, more than"
-    yield "too many bytes", bytes(server.MAX_BYTES + 1), "more than 10,000,000 bytes"
-    floating = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.float32)).save(floating, "TIFF")
-    yield "floating point", floating.getvalue(), "floating-point pixels"
+    yield "too many bytes", bytes(limits.MAX_BYTES + 1), "more than 10,000,000 bytes"
+    for kind in ("TIFF", "GIF", "BMP", "PPM"):
+        message = f"a {kind} file: expected JPEG, PNG, WEBP"
+        yield kind, encode(noise, kind), message
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,9 @@ def test_what_is_no_picture_is_refused_and_the_next_is_read(
     client, smiling, data, message
 ):
     answer = client.post("/v1/analyze", content=data)
-    assert answer.status_code == 400
+    assert answer.status_code == (413 if len(data) > limits.MAX_BYTES else 400)
     assert message in answer.json()["error"]
+    assert answer.json()["code"] in ("bad_image", "too_large")
     with client.websocket_connect("/v1/stream") as stream:
         stream.send_bytes(data)
         answer = stream.receive_json()
@@ -141,7 +144,7 @@ def test_the_newest_frame_wins(smiling):
     slow = Slow()
     data = encode(smiling)
     with (
-        TestClient(server.create_app(slow)) as client,
+        TestClient(server.create_app(slow, HOSTS)) as client,
         client.websocket_connect("/v1/stream") as stream,
     ):
         for _ in range(20):

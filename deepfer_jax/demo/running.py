@@ -2,6 +2,8 @@
 
     with running_server() as (address, pid):
         http.client.HTTPConnection(address)
+    with running_server() as (address, pid):
+        seconds = stop_server(pid)
 
 It listens to 127.0.0.1, on a port that was free.
 """
@@ -35,7 +37,30 @@ def running_server() -> Iterator[tuple[str, int]]:
         yield address, process.pid
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(_MAX_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def stop_server(pid: int) -> float:
+    """Ends a server with SIGTERM; the seconds until it and its processes were gone.
+
+    Raises:
+      TimeoutError: they are not within a minute.
+    """
+    import psutil
+
+    server = psutil.Process(pid)
+    processes = [server, *server.children(recursive=True)]
+    start = time.monotonic()
+    server.terminate()
+    _, alive = psutil.wait_procs(processes, _MAX_SECONDS)
+    if any(process.status() != psutil.STATUS_ZOMBIE for process in alive):
+        raise TimeoutError(f"the server {pid} does not end")
+    return time.monotonic() - start
 
 
 def _wait_for(url: str) -> None:

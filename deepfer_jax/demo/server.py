@@ -1,55 +1,84 @@
 """The demo's server: a page, a stream of camera frames, and one picture at a time.
 
-    app = create_app(Analyzer())
+    app = create_app(Analyzer(), allowed_hosts=["localhost"])
+    uvicorn.run(app, **connections.options())
 
     GET  /             the page
     GET  /healthz      {"status": "ok", ...}
-    POST /v1/analyze   an image in, JSON out
+    POST /v1/analyze   an image in, JSON out; or a form with a file
     GET  /openapi.json what that takes and gives
     WS   /v1/stream    JPEG frames in, one JSON for each that is answered
 
-On the stream the newest frame wins: one that comes while another is being read takes
-the place of the one that waits. Nothing is kept but the smoothed probabilities of the
-faces in view, as long as the connection lasts.
+Errors are {"error": text, "code": code}; `openapi.json` lists the codes. Nothing is
+kept but the smoothed probabilities of the faces in view, as long as a stream lasts.
+
+Clients may be hostile: whatever one does, others are answered soon, memory stays
+bounded and the server can be stopped. What does what, and enforces which limit
+(`limits` has their numbers):
+
+    connections   event loop. uvicorn's protocols: how many connections, seconds for a
+                  head, a message and for reading answers, bytes of unfinished messages
+                  of all, small messages a second
+    guard         event loop. Host, Origin, token, headers, what fails
+    uploads       event loop. Bodies: length told first, seconds, bytes of all
+    stream        event loop. How many streams; each has one frame under way and one,
+                  the newest, that waits
+    reading       threads. Frames, photographs and new sizes in queues of their own, by
+                  fair turns; what finds one full is answered 503 at once
+    decoding,     processes. Pixels, memory and seconds of an image; JPEG, PNG and WebP
+    decoder       alone, walked through by `image_headers` first
+
+The event loop neither decodes nor reads. A thread that reads cannot be interrupted, but
+reads arrays of a bounded size; what takes an unknown time is in processes, which are
+killed. Only one thread meets a size for the first time, so one program is compiled at a
+time, and frames are answered meanwhile.
 """
 
 import asyncio
-import functools
-import json
+import contextlib
+import mimetypes
 import pathlib
 import time
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Collection
 
-import numpy as np
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
 
 import deepfer_jax
-from deepfer_jax.data.images import ImageError, decode_image, to_rgb
+from deepfer_jax.demo import limits
+from deepfer_jax.demo.guard import Guard
+from deepfer_jax.demo.reading import Client, Readers, busy
+from deepfer_jax.demo.stream import Streams, describe
+from deepfer_jax.demo.uploads import Uploads
 from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.face import Face
-from deepfer_jax.faces.photos import find_faces
-from deepfer_jax.faces.tracking import Tracker
 
 _PAGE = pathlib.Path(__file__).parent / "page"
-MAX_BYTES = 10_000_000
-MAX_PIXELS = 24_000_000
-_MAX_SMOOTHING = 5.0
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-class BadMessage(ValueError):  # noqa: N818 (an answer, not a failure)
-    """What a client sent cannot be used; the text says why."""
+def create_app(
+    analyzer: Analyzer,
+    allowed_hosts: Collection[str] = LOCAL,
+    token: str | None = None,
+    readers: Readers | None = None,
+) -> Starlette:
+    """Returns the ASGI application of one model, for any number of clients.
 
+    Args:
+      analyzer: finds and reads faces.
+      allowed_hosts: names that clients may call the server by, without ports; beside
+        the address that they connect to.
+      token: what they must know, as `Authorization: Bearer` or `?token=`; if any.
+      readers: of the analyzer, if there are some already.
+    """
+    readers = readers or Readers(analyzer)
+    uploads = Uploads()
 
-def create_app(analyzer: Analyzer) -> Starlette:
-    """Returns the ASGI application of one model, for any number of clients."""
-
-    async def health(request: Request) -> JSONResponse:
+    async def health(request: Request) -> Response:
         del request
         return JSONResponse(
             {
@@ -60,150 +89,55 @@ def create_app(analyzer: Analyzer) -> Starlette:
             }
         )
 
-    async def analyze(request: Request) -> JSONResponse:
+    async def analyze(request: Request) -> Response:
+        data = await uploads.receive(request)
+        started = time.perf_counter()
         try:
-            data = await _read_body(request)
-            started = time.perf_counter()
-            frame, faces = await asyncio.to_thread(read_faces, analyzer, data)
-        except BadMessage as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        answer = describe(frame, [face.as_dict(analyzer.classes) for face in faces])
+            with readers.waiting.hold(len(data)):
+                async with asyncio.timeout(limits.WAIT_SECONDS):
+                    reading = await readers.read_photo(Client(), data)
+        except TimeoutError:
+            raise busy() from None
+        faces = [face.as_dict(analyzer.classes) for face in reading.faces]
+        answer = describe(reading, faces)
         answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)
         return JSONResponse(answer)
 
-    async def description(request: Request) -> JSONResponse:
-        del request
-        return JSONResponse(json.loads((_PAGE / "openapi.json").read_text()))
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        readers.start()
+        yield
+        readers.close()
 
+    pages = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
+    pages["/openapi.json"] = "openapi.json"
     return Starlette(
         routes=[
             Route("/healthz", health),
             Route("/v1/analyze", analyze, methods=["POST"]),
-            Route("/openapi.json", description),
-            WebSocketRoute("/v1/stream", functools.partial(_stream, analyzer)),
-            Mount("/", StaticFiles(directory=_PAGE, html=True)),
-        ]
+            WebSocketRoute("/v1/stream", Streams(analyzer, readers).serve),
+            *(Route(path, _make_page(name)) for path, name in pages.items()),
+        ],
+        middleware=[Middleware(Guard, allowed_hosts=allowed_hosts, token=token)],
+        exception_handlers={HTTPException: _answer_error},
+        lifespan=lifespan,
     )
 
 
-async def _read_body(request: Request) -> bytes:
-    """The body, unless it is too long: then it is not even received."""
-    parts, total = [], 0
-    async for part in request.stream():
-        total += len(part)
-        if total > MAX_BYTES:
-            raise BadMessage(f"an image of more than {MAX_BYTES:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
+def _make_page(name: str):
+    content = (_PAGE / name).read_bytes()
+    kind = mimetypes.guess_type(name)[0]
+
+    async def page(request: Request) -> Response:
+        del request
+        return Response(content, media_type=kind)
+
+    return page
 
 
-def read_faces(analyzer: Analyzer, data: bytes) -> tuple[np.ndarray, list[Face]]:
-    """Decodes an image and finds its faces: (RGB uint8 [H, W, 3], faces).
-
-    Raises:
-      BadMessage: not an image that can be read, or too large.
-    """
-    if len(data) > MAX_BYTES:
-        raise BadMessage(f"an image of more than {MAX_BYTES:,} bytes")
-    try:
-        frame = to_rgb(decode_image(data, MAX_PIXELS))
-    except ImageError as error:
-        raise BadMessage(str(error)) from None
-    return frame, find_faces(analyzer, frame)
-
-
-def describe(frame: np.ndarray, faces: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a client is told of a frame; boxes are in its pixels."""
-    return {"width": frame.shape[1], "height": frame.shape[0], "faces": faces}
-
-
-def is_same_origin(websocket: WebSocket) -> bool:
-    """Whether the page that opened the stream is ours, or none (a program) did."""
-    origin = websocket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")
-
-
-class _Newest:
-    """The newest frame that has not been taken yet."""
-
-    def __init__(self):
-        self._item, self._is_there = None, asyncio.Event()
-
-    def put(self, item: Any) -> None:
-        self._item = item
-        self._is_there.set()
-
-    async def take(self) -> Any:
-        await self._is_there.wait()
-        self._is_there.clear()
-        return self._item
-
-
-async def _stream(analyzer: Analyzer, websocket: WebSocket) -> None:
-    if not is_same_origin(websocket):
-        await websocket.close(code=1008)
-        return
-    await websocket.accept()
-    tracker = Tracker(analyzer.classes, analyzer.threshold)
-    newest = _Newest()
-    answering = asyncio.create_task(_answer(analyzer, tracker, newest, websocket))
-    number = 0
-    try:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                break
-            if message.get("bytes") is not None:
-                number += 1
-                newest.put((number, time.monotonic(), message["bytes"]))
-                continue
-            try:
-                _change_settings(tracker, message.get("text") or "")
-            except BadMessage as error:
-                await websocket.send_json({"error": str(error)})
-    except (WebSocketDisconnect, RuntimeError):
-        pass
-    finally:
-        answering.cancel()
-
-
-async def _answer(
-    analyzer: Analyzer, tracker: Tracker, newest: _Newest, websocket: WebSocket
-) -> None:
-    """Answers the newest frame, again and again."""
-    while True:
-        number, received, data = await newest.take()
-        started = time.perf_counter()
-        try:
-            frame, faces = await asyncio.to_thread(read_faces, analyzer, data)
-        except BadMessage as error:
-            answer = {"error": str(error)}
-        else:
-            tracks = tracker.update(faces, received)
-            described = [
-                {"track": t.number} | t.face.as_dict(analyzer.classes) for t in tracks
-            ]
-            answer = describe(frame, described)
-            answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)
-        try:
-            await websocket.send_json(answer | {"frame": number})
-        except (WebSocketDisconnect, RuntimeError):
-            return
-
-
-def _change_settings(tracker: Tracker, text: str) -> None:
-    """Takes {"smoothing": seconds}.
-
-    Raises:
-      BadMessage: anything else.
-    """
-    expected = 'expected an image, or {"smoothing": seconds from 0 to 5}'
-    try:
-        settings = json.loads(text)
-        seconds = settings["smoothing"]
-    except (ValueError, TypeError, KeyError):
-        raise BadMessage(f"{expected}, found {text[:80]!r}") from None
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if len(settings) > 1 or not is_number or not 0 <= seconds <= _MAX_SMOOTHING:
-        raise BadMessage(f"{expected}, found {text[:80]!r}")
-    tracker.time_constant = float(seconds)
+async def _answer_error(request: Request, error: HTTPException) -> Response:
+    del request
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    content = {"error": error.detail, "code": code}
+    return JSONResponse(content, error.status_code, error.headers)

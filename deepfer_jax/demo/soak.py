@@ -1,4 +1,4 @@
-"""Whether it holds up: many clients, a long video, thousands of bad inputs.
+"""Whether it holds up: many clients, attackers, a long video, thousands of bad inputs.
 
     document = soak(pathlib.Path("scripts"), folder, seconds=600)
 
@@ -6,14 +6,20 @@ Its layout:
 
     device, threads, load, versions   as of `deepfer_jax.benchmark`
     clients     of many at once on the stream: answers, errors, frames a second, memory
+    attacked    clients that send frames_per_second each beside `attacks`, on a server
+                of their own: answers, errors, milliseconds until an answer, memory
+                (with most_mib), attackers' connections and how many of them were
+                cut_off, and stop_seconds, from SIGTERM until it was gone, attackers
+                beside it
     bad_inputs  http, websocket, predict: for each how many were refused by an error,
                 were read and failed (no answer, or the wrong one), by kind too, and the
                 good frames between them that were answered
     video       of a long one through scripts/video.py: frames, faces, memory
 
-memory is that of the server or the script: start_mib after the first tenth of the time
-(a minute of ten; of a video the first half, in which the allocator takes its last
-step), end_mib, and growth, by what part. All traffic stays on 127.0.0.1.
+memory is that of the server or the script, and of the processes it started: start_mib
+after the first tenth of the time (a minute of ten; of a video and beside attackers the
+first half, in which the allocator takes its last step and sizes are compiled), end_mib,
+and growth, by what part. All traffic stays on 127.0.0.1.
 """
 
 import asyncio
@@ -22,6 +28,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -38,11 +45,15 @@ from websockets.sync.client import connect
 from deepfer_jax import timing
 from deepfer_jax.benchmark_realtime import make_frame
 from deepfer_jax.demo.bad_inputs import Tally, encode, make_inputs
-from deepfer_jax.demo.running import running_server
+from deepfer_jax.demo.running import running_server, stop_server
 from deepfer_jax.faces.video import import_cv2
 
 _NUM_CLIENTS = 16
+_CAMERA_RATE = 5  # frames a second of each that is attacked: what two cores can answer
 _MAX_GROWTH = 0.02
+_MAX_P95_MS = 150
+_MAX_MIB = 1500
+_MAX_STOP_SECONDS = 5
 # Of a shorter time, growth says nothing: what is compiled first weighs too much.
 _MIN_SECONDS = 20
 _GOOD_EVERY = 100
@@ -66,6 +77,8 @@ def soak(
     """
     document = {"command": "soak"} | timing.describe_machine()
     with running_server() as (address, pid):
+        document["attacked"] = soak_attacked(address, pid, seconds)
+    with running_server() as (address, pid):
         document["clients"] = soak_clients(address, pid, seconds)
         document["bad_inputs"] = {
             "http": soak_http(address, num_inputs),
@@ -77,7 +90,10 @@ def soak(
 
 
 class Memory:
-    """Resident memory of a process, twice a second, while it is entered."""
+    """Resident memory of a process and those it started, while it is entered.
+
+    Twice a second; what they share is counted for each.
+    """
 
     def __init__(self, pid: int):
         self._process, self._samples = psutil.Process(pid), []
@@ -87,9 +103,20 @@ class Memory:
     def _watch(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             while True:
-                self._samples.append(self._process.memory_info().rss / 2**20)
+                self._samples.append(self._measure())
                 if self._end.wait(0.5):
                     return
+
+    def _measure(self) -> float:
+        total = self._process.memory_info().rss
+        for child in self._process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += child.memory_info().rss
+        return total / 2**20
+
+    @property
+    def most(self) -> float:
+        return round(max(self._samples), 1)
 
     def __enter__(self) -> "Memory":
         self._thread.start()
@@ -153,6 +180,66 @@ def soak_clients(address: str, pid: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def soak_attacked(address: str, pid: int, seconds: float) -> dict[str, Any]:
+    """Cameras beside attackers; stops the server in the end."""
+    frame = make_frame(1)
+    frames = [encode(np.roll(frame, 4 * i, axis=1)) for i in range(-5, 6)]
+    counts, times = collections.Counter(), []
+
+    async def be_camera(start: float, end: float) -> None:
+        async with websockets.connect(f"ws://{address}/v1/stream") as stream:
+            for data in itertools.cycle(frames):
+                # At its own times, whatever happens: a frame that is late is left out.
+                late = max(0.0, time.monotonic() - start)
+                due = start + math.ceil(late * _CAMERA_RATE) / _CAMERA_RATE
+                if due > end:
+                    return
+                await asyncio.sleep(due - time.monotonic())
+                sent = time.monotonic()
+                await stream.send(data)
+                answer = json.loads(await asyncio.wait_for(stream.recv(), 60))
+                times.append(1e3 * (time.monotonic() - sent))
+                good = [face["emotion"] for face in answer.get("faces", ())]
+                counts["answers" if good == ["happy"] else "errors"] += 1
+
+    async def be_all() -> None:
+        now, gap = time.monotonic(), 1 / _NUM_CLIENTS / _CAMERA_RATE
+        starts = [now + i * gap for i in range(_NUM_CLIENTS)]
+        cameras = [be_camera(start, now + seconds) for start in starts]
+        for result in await asyncio.gather(*cameras, return_exceptions=True):
+            if isinstance(result, Exception):
+                print(f"a camera failed: {result!r}", file=sys.stderr)
+                counts["errors"] += 1
+
+    command = [sys.executable, "-m", "deepfer_jax.demo.attacks", address]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    attackers = subprocess.Popen([*command, str(seconds)], **pipes)
+    try:
+        attackers.stdout.readline()  # they are ready
+        with Memory(pid) as memory:
+            asyncio.run(be_all())
+        stop_seconds = stop_server(pid)
+        attacks = json.loads(attackers.stdout.readline())
+    finally:
+        attackers.kill()
+        attackers.wait()
+    p50, p95, p99 = np.percentile(times, [50, 95, 99]).round(1).tolist()
+    return {
+        "clients": _NUM_CLIENTS,
+        "frames_per_second": _CAMERA_RATE,
+        "seconds": seconds,
+        "answers": counts["answers"],
+        "errors": counts["errors"],
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "most_ms": round(max(times), 1),
+        "memory": memory.describe(1 / 2) | {"most_mib": memory.most},
+        "stop_seconds": round(stop_seconds, 2),
+        "attacks": attacks,
+    }
+
+
 def soak_video(
     scripts: pathlib.Path, folder: pathlib.Path, num_frames: int
 ) -> dict[str, Any]:
@@ -194,7 +281,7 @@ def _ask(connection: http.client.HTTPConnection, data: bytes) -> dict[str, Any] 
     except (OSError, http.client.HTTPException):
         connection.close()
         return None
-    return json.loads(text) if response.status in (200, 400) else None
+    return json.loads(text) if response.status in (200, 400, 413) else None
 
 
 def soak_http(address: str, num: int) -> dict[str, Any]:
@@ -249,13 +336,20 @@ def soak_predict(
 
 def find_failures(document: dict[str, Any]) -> Iterator[str]:
     """What does not hold, in words."""
-    for name in ("clients", "video"):
+    for name in ("clients", "attacked", "video"):
         part = document[name]
         is_long = part["seconds"] >= _MIN_SECONDS
         if is_long and part["memory"]["growth"] >= _MAX_GROWTH:
             yield f"{name}: memory grew by {part['memory']['growth']:.1%}"
         if part.get("errors") or part.get("failed"):
             yield f"{name}: errors"
+    attacked = document["attacked"]
+    if attacked["p95_ms"] >= _MAX_P95_MS:
+        yield f"attacked: 5 % of the answers take more than {attacked['p95_ms']} ms"
+    if attacked["memory"]["most_mib"] >= _MAX_MIB:
+        yield f"attacked: {attacked['memory']['most_mib']} MiB of memory"
+    if attacked["stop_seconds"] >= _MAX_STOP_SECONDS:
+        yield f"attacked: stopped after {attacked['stop_seconds']} s"
     if document["video"]["faces"] != document["video"]["frames"]:
         yield "video: not one face in every frame"
     for name, part in document["bad_inputs"].items():

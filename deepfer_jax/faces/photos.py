@@ -45,11 +45,21 @@ def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     factor = np.array([width / size[0], height / size[1]], np.float32)
+    return scale_faces(analyzer.analyze(np.asarray(small))[0], factor)
+
+
+def scale_faces(faces: Sequence[Face], factor: np.ndarray) -> list[Face]:
+    """Boxes and landmarks in the pixels of a picture that is larger.
+
+    Args:
+      faces: in the pixels of a picture.
+      factor: float32 [2], how many times wider and higher the other is.
+    """
     return [
         face._replace(
             box=face.box * np.tile(factor, 2), landmarks=face.landmarks * factor
         )
-        for face in analyzer.analyze(np.asarray(small))[0]
+        for face in faces
     ]
 
 

@@ -30,7 +30,10 @@ function say(text, isError = false) {
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  socket = new WebSocket(`${scheme}://${location.host}/v1/stream`);
+  // Behind the # it is in no server's log.
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  const query = token ? `?token=${encodeURIComponent(token)}` : "";
+  socket = new WebSocket(`${scheme}://${location.host}/v1/stream${query}`);
   socket.onopen = () => { sendSmoothing(); send(); };
   socket.onmessage = (event) => answered(JSON.parse(event.data));
   socket.onclose = () => {
@@ -70,8 +73,10 @@ function answered(answer) {
   const { bitmap, sent } = waiting ?? {};
   waiting = null;
   const now = performance.now();
-  if (answer.error) say(answer.error, true);
-  else if (bitmap && (video || still)) {
+  if (answer.error) {
+    say(answer.error, true);
+    if (answer.code === "busy" && still) setTimeout(send, 1000);
+  } else if (bitmap && (video || still)) {
     show(bitmap, answer.faces);
     count(now, sent, answer.milliseconds);
     tell(answer.faces);
