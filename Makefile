@@ -60,7 +60,7 @@ endif
 
 test: install $(if $(PARITY),$(BLAZEFACE))
 	BLAZEFACE_FOLDER=$(if $(PARITY),$(abspath $(BLAZEFACE))) \
-		$(BIN)/python -m pytest -n 2 --dist loadfile
+		$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(BLAZEFACE):
 	mkdir -p $@

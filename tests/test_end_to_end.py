@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,18 +15,17 @@ from deepfer_jax.data.audit import near_copies_of
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.inference import Predictor
 from deepfer_jax.network import load_model
+from deepfer_jax.run import restore_run
 from deepfer_jax.train import train_and_evaluate
+from tests import small_recipe
 
 DATASET = "synthetic_faces/small"
 
 
 @pytest.fixture(scope="module")
 def workdir(small_data_dir, tmp_path_factory):
-    from configs import default
-
-    config = default.get_config()
-    config.dataset.name, config.dataset.data_dir = DATASET, small_data_dir
-    config.train.batch_size, config.train.num_epochs = 28, 2
+    config = small_recipe.get_config()
+    config.dataset.data_dir = small_data_dir
     config.train.ema_decay = 0.9
     folder = tmp_path_factory.mktemp("run")
     train_and_evaluate(config, folder)
@@ -33,10 +33,16 @@ def workdir(small_data_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(workdir, run_python, tmp_path_factory):
+def num_parameters(workdir):
+    params = restore_run(workdir).variables["params"]
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+@pytest.fixture(scope="module")
+def model(workdir, num_parameters, run_python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "small"
     out = run_python("scripts/export.py", "--workdir", workdir, "--out", folder)
-    assert "222,743 parameters exported" in out.stdout
+    assert f"{num_parameters:,} parameters exported" in out.stdout
     return folder
 
 
@@ -59,6 +65,14 @@ def evaluated(evaluate, workdir):
     return out, result, np.load(folder / "synthetic_faces_small_test_none.npz")
 
 
+@pytest.fixture(scope="module")
+def model_evaluated(evaluate, model):
+    """The folder of the exported model's evaluations, and what the last one said."""
+    evaluate("--model", model, "--batch_size", 140)
+    out = evaluate("--model", model, "--corruptions", "--tta", "flip").stdout
+    return model / "eval", out
+
+
 def test_evaluation_writes_every_number(evaluated):
     out, result, arrays = evaluated
     assert set(result) >= {
@@ -76,10 +90,9 @@ def test_evaluation_writes_every_number(evaluated):
     assert arrays["id"][0] == "test_00000"
 
 
-def test_evaluation_does_not_depend_on_the_batch_size(evaluate, evaluated, model):
+def test_evaluation_does_not_depend_on_the_batch_size(evaluated, model_evaluated):
     _, result, arrays = evaluated
-    evaluate("--model", model, "--batch_size", 140)
-    folder = model / "eval"
+    folder, _ = model_evaluated
     again = json.loads((folder / "synthetic_faces_small_test_none.json").read_text())
     assert again["confusion_matrix"] == result["confusion_matrix"]
     assert again["temperature"] != result["temperature"] == 1
@@ -112,21 +125,19 @@ def test_predictor_equals_the_evaluation_in_a_process_without_training_libraries
     assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-5
 
 
-def test_metadata_and_parameters_of_the_export(workdir, model):
+def test_metadata_and_parameters_of_the_export(workdir, model, num_parameters):
     metadata = json.loads((model / "metadata.json").read_text())
     assert metadata["classes"] == list(EMOTIONS)
-    assert metadata["num_parameters"] == 222_743
+    assert metadata["num_parameters"] == num_parameters
     assert metadata["input"]["shape"] == [48, 48, 1]
     assert metadata["training_data"]["name"] == DATASET
     assert metadata["metrics"]["validation"]["accuracy"] > 0
     assert set(metadata["versions"]) >= {"jax", "flax", "deepfer_jax"}
-    from deepfer_jax.run import restore_run
-
     variables, _ = load_model(model)
     trained = restore_run(workdir).variables
-    kernel = trained["params"]["stage3"]["block1"]["conv1"]["kernel"]
+    kernel = trained["params"]["stage2"]["block1"]["conv1"]["kernel"]
     np.testing.assert_array_equal(
-        variables["params"]["stage3"]["block1"]["conv1"]["kernel"], kernel
+        variables["params"]["stage2"]["block1"]["conv1"]["kernel"], kernel
     )
     platforms = Predictor(model)
     assert platforms.classes == EMOTIONS
@@ -180,13 +191,11 @@ def test_faces_seen_in_training_can_be_left_out(evaluate, model, small_data_dir)
     assert unseen["accuracy"] == pytest.approx(right.mean())
 
 
-def test_corruptions(evaluate, model):
-    out = evaluate("--model", model, "--corruptions").stdout
-    path = model / "eval" / "synthetic_faces_small_test_corruptions.json"
+def test_corruptions(model_evaluated):
+    folder, out = model_evaluated
+    path = folder / "synthetic_faces_small_test_corruptions.json"
     result = json.loads(path.read_text())
-    clean = json.loads(
-        (model / "eval" / "synthetic_faces_small_test_none.json").read_text()
-    )
+    clean = json.loads((folder / "synthetic_faces_small_test_none.json").read_text())
     assert result["clean_accuracy"] == clean["accuracy"]
     assert set(result["accuracy"]) == set(CORRUPTIONS)
     means = [np.mean(row) for row in result["accuracy"].values()]
@@ -196,12 +205,10 @@ def test_corruptions(evaluate, model):
 
 
 def test_model_card_is_filled_from_the_files(
-    workdir, model, evaluate, run_python, tmp_path
+    workdir, model, model_evaluated, run_python, tmp_path
 ):
-    evaluate("--model", model, "--corruptions", "--tta", "flip")
-    evaluate("--model", model)
     shutil.copy(workdir / "config.json", tmp_path)
-    for path in (model / "eval").glob("*.json"):
+    for path in model_evaluated[0].glob("*.json"):
         shutil.copy(path, tmp_path)
     arguments = ("--model", model, "--results", tmp_path, "--out", tmp_path / "card.md")
     run_python("scripts/model_card.py", *arguments)
@@ -252,11 +259,14 @@ def test_exporting_again_from_the_parameters_gives_the_same_model(
     )
 
 
-@pytest.mark.parametrize("tta", ["flip", "ten_crop"])
-def test_evaluation_with_augmentation(evaluate, workdir, tta):
-    out = evaluate("--workdir", workdir, "--tta", tta).stdout
-    assert f"test-time augmentation {tta}" in out
-    assert (workdir / "eval" / f"synthetic_faces_small_test_{tta}.json").exists()
+def test_evaluation_with_augmentation(evaluate, workdir, model_evaluated):
+    out = evaluate("--workdir", workdir, "--tta", "ten_crop").stdout
+    for tta, where, text in (
+        ("ten_crop", workdir / "eval", out),
+        ("flip", *model_evaluated),
+    ):
+        assert f"test-time augmentation {tta}" in text
+        assert (where / f"synthetic_faces_small_test_{tta}.json").exists()
 
 
 def test_predict_prints_a_line_a_file_and_goes_on_after_errors(

@@ -12,6 +12,7 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.groups import Group, Groups, parse_groups
 from deepfer_jax.programs import Programs
 from deepfer_jax.train import open_data, train_and_evaluate
+from tests import small_recipe
 
 PARAMS = {
     "stem": {
@@ -81,8 +82,9 @@ def test_rates_are_multiplied_and_rise_when_a_group_wakes():
     optimizer = optim.create_optimizer(config, schedule, phase, steps_per_epoch=8)
     state = optimizer.init(phase.split(PARAMS)[0])
     ones = jax.tree.map(np.ones_like, PARAMS)
+    update = jax.jit(optimizer.update)
     for step in range(6):
-        updates, state = optimizer.update(ones, state, PARAMS)
+        updates, state = update(ones, state, PARAMS)
         # The stem's own count began with epoch 1, that is step 8 of the run.
         rise = min(1, (step + 1) / 4)
         expected = -0.5 * rise * schedule(8 + step)
@@ -107,7 +109,7 @@ def test_clipping_is_of_all_groups_together():
     schedule = optax.constant_schedule(1.0)
     optimizer = optim.create_optimizer(config, schedule, groups.phase(0))
     grads = jax.tree.map(lambda x: np.float32(3) * x, PARAMS)
-    updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+    updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(PARAMS), PARAMS)
     assert optax.tree.norm(updates) == pytest.approx(1.0, rel=1e-5)
 
 
@@ -120,8 +122,9 @@ def test_live_slots_are_carried_over_when_a_group_wakes():
     head = first.split(PARAMS)[0]
     state = optimizer.init(head)
     assert sum(x.size for x in jax.tree.leaves(state)) < 2 * 6 + 4  # of the head alone
+    update = jax.jit(optimizer.update)
     for _ in range(3):
-        _, state = optimizer.update(head, state, head)
+        _, state = update(head, state, head)
     optimizer = optim.create_optimizer(config, schedule, second)
     new = optim.carry_over(optimizer.init(PARAMS), state)
     old = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
@@ -138,12 +141,9 @@ def test_live_slots_are_carried_over_when_a_group_wakes():
 
 
 def small(data_dir, groups, num_epochs=1, **optimizer):
-    from configs import default
-
-    config = default.get_config()
-    config.dataset.name, config.dataset.data_dir = "synthetic_faces/small", data_dir
-    config.model.options = {"stage_features": (8, 16), "stage_blocks": (1, 1)}
-    config.train.batch_size, config.train.num_epochs = 28, num_epochs
+    config = small_recipe.get_config()
+    config.dataset.data_dir = data_dir
+    config.train.num_epochs = num_epochs
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.update({"groups": groups} | optimizer)
     return config
@@ -176,21 +176,21 @@ def test_a_run_resumes_across_the_moment_of_waking(small_data_dir, tmp_path):
     groups = (("head/.*", 1.0), (".*", 0.3, 2))
 
     def run(workdir, *lengths):
+        """What there is after each of these numbers of epochs."""
         for num_epochs in lengths:
             config = small(
                 small_data_dir, groups, 4, group_warmup_epochs=0.5, schedule="constant"
             )
             config.train.num_epochs = num_epochs
             train_and_evaluate(config, workdir)
-        return flat(workdir)
+            yield flat(workdir)
 
-    whole = run(tmp_path / "whole", 4)
-    for lengths in ((2, 4), (1, 3, 4)):
-        parts = run(tmp_path / str(lengths), *lengths)
+    (whole,) = run(tmp_path / "whole", 4)
+    two, *_, last = run(tmp_path / "2-4", 2, 4)
+    one, *_, other = run(tmp_path / "1-3-4", 1, 3, 4)
+    for parts in (last, other):
         for path, x in whole.items():
             np.testing.assert_array_equal(x, parts[path], err_msg=path)
-    two = run(tmp_path / "two", 2)
-    one = run(tmp_path / "one", 1)
     stem = "params/stem/conv/kernel"
     np.testing.assert_array_equal(one[stem], two[stem])
     assert not np.array_equal(two[stem], whole[stem])

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from deepfer_jax import torch_twins
 from deepfer_jax.models import MODELS, create_model, stage_features
 from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from tests.variables import random_variables, shapes_of
 
 # Parameters and FLOPs a face (XLA's cost analysis) for 48x48x1 and seven classes.
 TABLE = {
@@ -27,32 +28,6 @@ TORCHVISION = {
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
 }
-
-
-def shapes_of(model, shape=(48, 48, 1)):
-    images = jnp.zeros((1, *shape))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), images))
-
-
-def random_variables(model, shape=(48, 48, 1)):
-    """Variables by NumPy, with non-trivial statistics: compiles nothing.
-
-    Kernels are drawn small enough for logits of ResNet-50 to stay near 1, where an
-    absolute tolerance means something.
-    """
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            value = rng.uniform(0.5, 1.5, leaf.shape)
-        else:
-            fan_in = np.prod(leaf.shape[:-1])
-            gain = fan_in**-0.5 if name == "kernel" else 0.1
-            value = gain * rng.normal(size=leaf.shape)
-        return value.astype(np.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes_of(model, shape))
 
 
 def num_parameters(variables):
@@ -210,7 +185,8 @@ def test_bfloat16_is_close(name):
 @pytest.mark.parametrize(("block", "last"), [(BasicBlock, 2), (Bottleneck, 3)])
 def test_initial_scales_and_kernels(block, last, zero):
     model = ResNet(7, block, (2,), zero_init_residual=zero)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+    images = jnp.zeros((1, 16, 16, 1))
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
     for path, leaf in flatten_dict(params, sep="/").items():
         if path.endswith("/scale"):
             assert (leaf == (0 if zero and f"/norm{last}/" in path else 1)).all(), path
@@ -271,12 +247,13 @@ def test_a_block_whose_branch_is_dropped_is_its_shortcut(name):
         lambda path, x: 2 * x if last in "/".join(p.key for p in path) else x, variables
     )
 
+    @functools.partial(jax.jit, static_argnums=1)
     def logits(variables, train):
         rngs = {"dropout": jax.random.key(0)}
         out = model.apply(
             variables, images, train=train, mutable=["batch_stats"], rngs=rngs
         )
-        return np.asarray(out[0])
+        return out[0]
 
     # tiny's shortcut has parameters of its own: leave these alone.
     if name == "tiny":
@@ -291,13 +268,13 @@ def test_stage_features_by_name(name, stages):
     model = create_model(name)
     variables = random_variables(model)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 48, 48, 1)))
-    features = stage_features(model, variables, images)
+    features = jax.jit(functools.partial(stage_features, model))(variables, images)
     assert list(features) == [f"stage{i + 1}" for i in range(stages)]
     head = variables["params"]["head"]
     pooled = features[f"stage{stages}"].mean((1, 2))
     np.testing.assert_allclose(
         pooled @ head["kernel"] + head["bias"],
-        model.apply(variables, images),
+        jax.jit(model.apply)(variables, images),
         rtol=1e-4,
         atol=1e-4,
     )

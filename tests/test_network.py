@@ -14,6 +14,7 @@ from deepfer_jax.network import load_network
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.run import restore_run
 from deepfer_jax.train import train_and_evaluate
+from tests import small_recipe
 
 
 def leaves(**values):
@@ -59,11 +60,8 @@ def trained(small_data_dir, tmp_path_factory):
 
 
 def make_config(data_dir, **model):
-    from configs import default
-
-    config = default.get_config()
-    config.dataset.name, config.dataset.data_dir = "synthetic_faces/small", data_dir
-    config.model.options = {"stage_features": (8, 16), "stage_blocks": (1, 1)}
+    config = small_recipe.get_config()
+    config.dataset.data_dir = data_dir
     config.model.update(model)
     config.train.batch_size, config.train.num_epochs = 140, 1
     config.train.ema_decay = 0.5

@@ -1,5 +1,6 @@
 """pretrained.dlib: the file layer by layer, parity with dlib, fine-tuning from it."""
 
+import functools
 import importlib.util
 import pathlib
 import re
@@ -17,6 +18,7 @@ from deepfer_jax.pretrained import dlib, port
 from deepfer_jax.pretrained.tensors import read_ported
 from deepfer_jax.train import train_and_evaluate
 from tests import photos
+from tests.variables import random_variables
 
 
 def dat_number(n):
@@ -108,14 +110,15 @@ def test_affines_become_batch_normalisation_of_the_same_function(tmp_path):
     affine = dlib_resnet29(num_classes=128, norm="affine")
     batch = dlib_resnet29(num_classes=128, norm="batch")
     turned = dlib.to_batch_norm(variables, images)
-    fresh = batch.init(jax.random.key(0), images)
+    fresh = jax.eval_shape(batch.init, jax.random.key(0), images)
     assert jax.tree.map(jnp.shape, turned) == jax.tree.map(jnp.shape, fresh)
-    expected = affine.apply(variables, images)
+    expected = jax.jit(affine.apply)(variables, images)
     np.testing.assert_allclose(
-        batch.apply(turned, images), expected, rtol=1e-3, atol=1e-4
+        jax.jit(batch.apply)(turned, images), expected, rtol=1e-3, atol=1e-4
     )
     # In training too, on the images that were measured.
-    trained, _ = batch.apply(turned, images, train=True, mutable=["batch_stats"])
+    train = functools.partial(batch.apply, train=True, mutable=["batch_stats"])
+    trained, _ = jax.jit(train)(turned, images)
     np.testing.assert_allclose(trained, expected, rtol=1e-2, atol=1e-3)
 
 
@@ -124,8 +127,9 @@ def test_dlib_reads_gray_images_as_it_reads_them_in_three_channels(tmp_path):
     variables = dlib.convert(tmp_path / "net.dat")
     model = dlib_resnet29(num_classes=128, norm="affine")
     gray = np.random.default_rng(0).uniform(0, 255, (2, 100, 100, 1))
-    expected = model.apply(variables, normalised(gray.repeat(3, -1)))
-    found = model.apply(
+    apply = jax.jit(model.apply)
+    expected = apply(variables, normalised(gray.repeat(3, -1)))
+    found = apply(
         dlib.to_gray(variables, 0.4, 0.25),
         ((gray / 255 - 0.4) / 0.25).astype(np.float32),
     )
@@ -137,7 +141,7 @@ def test_dlib_trains_on_small_images(size):
     """No stage is empty: dlib's own would be, in stage 5, below 103 pixels."""
     model = dlib_resnet29(num_classes=7)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, size, size, 1)))
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images.shape[1:])
 
     def loss(params):
         variables_ = variables | {"params": params}

@@ -16,6 +16,7 @@ from deepfer_jax.models import create_model
 from deepfer_jax.pretrained import port, torchvision
 from deepfer_jax.pretrained.tensors import read_ported, read_tensors
 from tests.torch_resnet import torch_resnet
+from tests.variables import random_variables
 
 BLOCKS = {
     "resnet18": ((2, 2, 2, 2), False),
@@ -51,21 +52,22 @@ def run_torch(torch, net, images):
     return logits, stages
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_parity_with_pytorch_of_logits_and_stages(name, suffix, tmp_path):
+def test_parity_with_pytorch_of_logits_and_stages(name, tmp_path):
     torch, net = torch_net(name)
-    state = net.state_dict()
-    file = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save(state, file)
-    else:
-        import safetensors.torch
+    import safetensors.torch
 
-        safetensors.torch.save_file(state, file)
-    port.port("torchvision", file, tmp_path / "ported.safetensors")
-    variables, metadata = read_ported(tmp_path / "ported.safetensors")
-    assert metadata["architecture"] == name
+    state = net.state_dict()
+    torch.save(state, tmp_path / "weights.pth")
+    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+    ported = []
+    for suffix in (".pth", ".safetensors"):
+        out = tmp_path / f"ported{suffix}"
+        port.port("torchvision", tmp_path / f"weights{suffix}", out)
+        variables, metadata = read_ported(out)
+        assert metadata["architecture"] == name
+        ported.append(variables)
+    jax.tree.map(np.testing.assert_array_equal, *ported)
     images = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
     expected, expected_stages = run_torch(torch, net, images)
     model = create_model(name, num_classes=10)
@@ -173,7 +175,7 @@ def drop(tensors, name):
 )
 def test_what_does_not_fit_is_named(change, message, tmp_path):
     model = create_model("resnet18", num_classes=7)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables = random_variables(model, (64, 64, 3))
     tensors = change(source_tensors())
     safetensors.numpy.save_file(tensors, tmp_path / "in.safetensors")
     out = tmp_path / "out.safetensors"
@@ -232,12 +234,12 @@ def test_gray_kernel_is_exact_where_channels_are_normalised_alike(tmp_path):
     port.port("torchvision", tmp_path / "in.safetensors", out)
     rgb = create_model("resnet18", num_classes=10)
     gray = np.random.default_rng(0).normal(size=(2, 64, 64, 1)).astype(np.float32)
-    key = jax.random.key(0)
     config = ConfigDict({"name": "resnet18", "pretrained": str(out)})
     color = gray.repeat(3, -1)
-    of_rgb = port.load_ported(config, rgb.init(key, color), color)
-    of_gray = port.load_ported(config, rgb.init(key, gray), gray)
+    of_rgb = port.load_ported(config, random_variables(rgb, color.shape[1:]), color)
+    of_gray = port.load_ported(config, random_variables(rgb, gray.shape[1:]), gray)
 
+    @jax.jit
     def stage1(variables, images):
         _, found = rgb.apply(
             variables, images, capture_intermediates=lambda m, _: m.name == "stage1"

@@ -36,6 +36,7 @@ def classify(crops):
 
 
 analyze = make_analyze(detect, classify, Framing(), (8, 8, 3), 2)
+analyze_jitted = jax.jit(analyze)
 
 
 def frames_of(*counts, seed=0):
@@ -54,7 +55,7 @@ def frames_of(*counts, seed=0):
 )
 def test_each_face_has_its_own_probabilities(counts):
     frames, reds = frames_of(*counts)
-    found, probabilities = jax.jit(analyze)(frames, jnp.array([64, 64]))
+    found, probabilities = analyze_jitted(frames, jnp.array([64, 64]))
     assert found.mask.sum(1).tolist() == list(counts)
     expected = np.stack([reds, 255.0 - reds], -1) * (reds > 0)[..., None]
     np.testing.assert_array_equal(probabilities, expected)
@@ -95,6 +96,6 @@ def test_one_exported_program_serves_every_number_and_size_of_frames():
     for counts in ((1,), (3, 5)):
         frames, _ = frames_of(*counts)
         size = jnp.array([64, 64])
-        expected = jax.tree.leaves(jax.jit(analyze)(frames, size))
+        expected = jax.tree.leaves(analyze_jitted(frames, size))
         found = jax.jit(again.call)(frames, size)
         jax.tree.map(np.testing.assert_array_equal, found, expected)

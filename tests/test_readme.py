@@ -1,12 +1,10 @@
 """README.md: its commands run, in order, on a small csv in the place of FER2013."""
 
 import json
-import os
 import pathlib
 import re
 import shlex
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -49,7 +47,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_command_runs_in_order(folder):
+def test_every_command_runs_in_order(folder, run_python):
     assert COMMANDS[:2] == ["make train", "make test"]  # .ci/run runs these
     commands = [command for command in COMMANDS[2:] if command != "make demo"]
     assert len(commands) == len(COMMANDS) - 3  # tests/test_server.py runs the page
@@ -64,15 +62,7 @@ def test_every_command_runs_in_order(folder):
             arguments += ["--seconds", "0.01", "--rounds", "1"]
         if "configs/finetune_tiny.py" in arguments:
             arguments.append("--config.train.batch_size=16")
-        result = subprocess.run(
-            [sys.executable, *arguments[1:]],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+        run_python(*arguments[1:], cwd=folder)
     assert (folder / "augmented.png").exists()
     assert (folder / "annotated" / "a.png.jpg").exists()
     assert (folder / "annotated.mp4").exists()

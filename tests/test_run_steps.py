@@ -21,11 +21,6 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 def config(small_config):
     """Of ten steps an epoch, in calls of 4, 4 and 2 and 2 more that do not count."""
     small_config.train.update({"steps_per_call": 4, "checkpoint_every_steps": 4})
-    small_config.model.options = {
-        "stem_features": 8,
-        "stage_features": (8, 16),
-        "stage_blocks": (1, 1),
-    }
     return small_config
 
 

@@ -86,7 +86,7 @@ def test_one_device_equals_four(run_python, tmp_path):
     for num in (1, 4):
         path = tmp_path / f"{num}.npz"
         flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={num}"}
-        run_python("-c", ONE_STEP, path, num, env=flags)
+        run_python("-c", ONE_STEP, path, num, env=flags, fresh=False)
         arrays[num] = np.load(path)
     assert arrays[1].files == arrays[4].files
     moved = 0
@@ -126,10 +126,11 @@ def test_several_steps_in_one_call_equal_single_ones(trained):
 
 def test_steps_beyond_the_end_of_an_epoch_count_for_nothing():
     results = []
+    run, start = make_run(steps_per_epoch=3)
+    start = jax.device_get(start)  # a step takes its state's memory
     for last in (3, 4):
-        run, state = make_run(steps_per_epoch=3)
         batches = [make_batch(8, seed) for seed in (0, 1, 2, last)]
-        state, metrics = run(parallel.replicate(state), {}, as_inputs(*batches))
+        state, metrics = run(parallel.replicate(start), {}, as_inputs(*batches))
         assert int(state.step) == 3
         results.append(jax.device_get((state, {k: x[:3] for k, x in metrics.items()})))
         state, _ = run(state, {}, as_inputs(*batches))
@@ -172,13 +173,14 @@ def test_soft_targets_take_the_place_of_labels():
     other = (batch["label"] + 1) % 7
     one_hot, another = (np.eye(7, dtype=np.float32)[x] for x in (batch["label"], other))
 
-    def loss(target):
-        run, state = make_run(weights=None)
-        soft = batch | {"target": target, "label": np.zeros_like(batch["label"])}
-        return float(run(parallel.replicate(state), {}, as_inputs(soft))[1]["loss"][0])
+    run, start = make_run(weights=None)
+    start = jax.device_get(start)  # a step takes its state's memory
 
-    run, state = make_run(weights=None)
-    hard = float(run(parallel.replicate(state), {}, as_inputs(batch))[1]["loss"][0])
+    def loss(target):
+        soft = batch | {"target": target, "label": np.zeros_like(batch["label"])}
+        return float(run(parallel.replicate(start), {}, as_inputs(soft))[1]["loss"][0])
+
+    hard = float(run(parallel.replicate(start), {}, as_inputs(batch))[1]["loss"][0])
     assert loss(one_hot) == pytest.approx(hard, rel=1e-5)
     # Cross entropy is linear in its targets.
     mixed = 0.3 * loss(one_hot) + 0.7 * loss(another)
@@ -241,10 +243,11 @@ def test_sharpness_aware_minimisation_is_the_papers():
         )
         return -(targets * jax.nn.log_softmax(logits)).sum(1).mean(), updates
 
-    gradient, updates = jax.grad(loss, has_aux=True)(params)
+    gradient_of = jax.jit(jax.grad(loss, has_aux=True))
+    gradient, updates = gradient_of(params)
     norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(gradient)))
     up = jax.tree.map(lambda w, g: w + rho * g / norm, params, gradient)
-    sharp, _ = jax.grad(loss, has_aux=True)(up)
+    sharp, _ = gradient_of(up)
     expected = jax.tree.map(lambda w, g: w - 0.1 * g, params, sharp)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(close, new.params, expected)

@@ -1,7 +1,6 @@
 """train: resume to the bit, signals, damage, extension, both pipelines, end to end."""
 
 import json
-import os
 import pathlib
 import random
 import signal
@@ -19,49 +18,35 @@ from deepfer_jax.train import train_and_evaluate
 from deepfer_jax.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
-# 280 faces in batches of 28: ten steps an epoch.
+# Ten steps an epoch.
 FIELDS = {
-    "dataset.name": "synthetic_faces/small",
-    "train.batch_size": 28,
+    "augment.flip": 0.5,
+    "augment.rotation": 5.0,
+    "augment.shift": 0.05,
+    "optimizer.learning_rate": 4e-3,
     "train.num_epochs": 3,
-    "train.log_every_steps": 3,
     "train.checkpoint_every_steps": 4,
     "train.ema_decay": 0.9,
-    "optimizer.warmup_epochs": 0.5,
 }
 
 
 @pytest.fixture(scope="session")
 def main_command(small_data_dir):
-    """Returns (command, environment) of a run of deepfer_jax.main."""
+    """Returns the arguments of Python for a run of deepfer_jax.main."""
 
     def make(workdir, **fields):
         fields = FIELDS | {"dataset.data_dir": small_data_dir} | fields
-        command = [sys.executable, "-m", "deepfer_jax.main"]
-        command += ["--config", "configs/quickstart.py", "--workdir", str(workdir)]
-        command += [f"--config.{name}={value}" for name, value in fields.items()]
-        return command, dict(os.environ)
+        command = ["-m", "deepfer_jax.main", "--config", "tests/small_recipe.py"]
+        command += ["--workdir", str(workdir)]
+        return command + [f"--config.{name}={x}" for name, x in fields.items()]
 
     return make
 
 
 @pytest.fixture(scope="session")
-def run_main(main_command):
-    def run(workdir, check=True, **fields):
-        command, environment = main_command(workdir, **fields)
-        result = subprocess.run(
-            command,
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        if check and result.returncode:
-            pytest.fail(
-                f"exit code {result.returncode}:\n{result.stdout}{result.stderr}"
-            )
-        return result
+def run_main(main_command, run_python):
+    def run(workdir, check=True, env=(), **fields):
+        return run_python(*main_command(workdir, **fields), check=check, env=env)
 
     return run
 
@@ -104,10 +89,8 @@ def wait_for_step(workdir, step, process):
 
 
 def start(main_command, workdir, **fields):
-    command, environment = main_command(workdir, **fields)
-    return subprocess.Popen(
-        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, *main_command(workdir, **fields)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def steps_of(workdir, prefix):
@@ -244,7 +227,7 @@ def test_both_pipelines_learn_and_evaluate_alike(uninterrupted):
 
 @pytest.mark.parametrize("pipeline", ["resident", "tf.data"])
 def test_four_devices_and_several_steps_a_call(
-    main_command, uninterrupted, tmp_path, pipeline
+    run_main, uninterrupted, tmp_path, pipeline
 ):
     fields = {
         "dataset.pipeline": pipeline,
@@ -252,9 +235,8 @@ def test_four_devices_and_several_steps_a_call(
         "train.num_epochs": 1,
         "train.checkpoint_every_steps": 0,
     }
-    command, environment = main_command(tmp_path, **fields)
-    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-    subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=300)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    run_main(tmp_path, env=flags, **fields)
     assert steps_of(tmp_path, "train") == [4, 8, 10]
     assert steps_of(tmp_path, "validation") == [10]
     # The same batches as one device and single steps: the first losses agree.
@@ -272,7 +254,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(run_python, small_data_dir
         "create_pipeline('resident', data, 'train', 30, 0, 1).steps_per_epoch"
     )
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    result = run_python("-c", code, env=flags, check=False)
+    result = run_python("-c", code, env=flags, check=False, fresh=False)
     assert "batch_size=30 cannot be shared equally by 4 devices" in result.stderr
 
 
