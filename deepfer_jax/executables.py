@@ -35,7 +35,7 @@ import jaxlib
 import numpy as np
 from jax.experimental import serialize_executable
 
-from deepfer_jax.parallel import known_compiler_options
+from deepfer_jax import parallel
 
 _MAX_FILES = 50
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -48,7 +48,8 @@ class Executable:
 
     Args:
       program: of `jax.export`.
-      compiler_options: of XLA; those that the installed jax does not know are left out.
+      compiler_options: of XLA, beside `parallel.compiler_options`; those that the
+        installed jax does not know are left out.
       cache: False neither loads nor keeps anything.
 
     Attributes:
@@ -61,7 +62,8 @@ class Executable:
         compiler_options: dict[str, Any] | None = None,
         cache: bool = True,
     ):
-        self._program, self._options = program, compiler_options or {}
+        self._program = program
+        self._options = parallel.compiler_options() | (compiler_options or {})
         self._cache = cache
         self._lock = threading.Lock()
         self.compiled: dict[tuple, jax.stages.Compiled] = {}
@@ -95,7 +97,7 @@ class Executable:
         try:
             compiled = lowered.compile(self._options)
         except jax.errors.JaxRuntimeError:  # asking first would compile twice more
-            compiled = lowered.compile(known_compiler_options(self._options))
+            compiled = lowered.compile(parallel.known_compiler_options(self._options))
         if folder:
             # Before the first call: a CPU's sorts cannot be written after it.
             _save(compiled, path)
