@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models import cnn, resnet
+from deepfer_jax.models import cnn, dlib_resnet, resnet
 
 
 def import_torch():
@@ -75,12 +75,41 @@ def _layers() -> types.SimpleNamespace:
                 setattr(self, f"norm{i}", norm)
             self.num_layers, self.downsample = len(layers), downsample
 
-        def forward(self, x):
-            y = x
+        def branch(self, x):
             for i in range(1, self.num_layers + 1):
-                y = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(y))
-                y = y.relu() if i < self.num_layers else y
-            return (y + (x if self.downsample is None else self.downsample(x))).relu()
+                x = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(x))
+                x = x.relu_() if i < self.num_layers else x
+            return x
+
+        def forward(self, x):
+            y = self.branch(x)
+            return (y + (x if self.downsample is None else self.downsample(x))).relu_()
+
+    def grow(x, shape):
+        """Fills with zeros at the end of channels, height and width."""
+        pads = []
+        for size, old in zip(reversed(shape), reversed(x.shape[1:]), strict=True):
+            pads += [0, size - old]
+        return functional.pad(x, pads) if any(pads) else x
+
+    class GrowingConv(t.Conv2d):
+        """Unpadded, but an image below the window is filled up to it."""
+
+        def forward(self, x):
+            sizes = map(max, x.shape[2:], self.kernel_size)
+            return super().forward(grow(x, (x.shape[1], *sizes)))
+
+    class Pooled(Residual):
+        """Its shortcut a pool; what is smaller is filled up to the other."""
+
+        def forward(self, x):
+            y = self.branch(x)
+            if min(x.shape[2:]) > 1:
+                x = functional.avg_pool2d(x, 2)
+            else:  # PyTorch has no pool of nothing
+                x = x[:, :, : x.shape[2] // 2, : x.shape[3] // 2]
+            shape = tuple(map(max, x.shape[1:], y.shape[1:]))
+            return (grow(x, shape) + grow(y, shape)).relu_()
 
     class Mean(t.Module):
         def forward(self, x):
@@ -103,6 +132,8 @@ def _layers() -> types.SimpleNamespace:
         SameConv=SameConv,
         SameAveragePool=SameAveragePool,
         Residual=Residual,
+        GrowingConv=GrowingConv,
+        Pooled=Pooled,
         Mean=Mean,
         Flatten=Flatten,
         Head=Head,
@@ -129,6 +160,8 @@ def create_twin(network: nn.Module, image_shape: tuple[int, int, int]):
         return _resnet(network, image_shape[-1])
     if isinstance(network, cnn.ResidualCNN):
         return _residual_cnn(network, image_shape[-1])
+    if isinstance(network, dlib_resnet.DlibResNet):
+        return _dlib_resnet(network, image_shape[-1])
     raise UserError(f"--compare torch: there is no twin of {type(network).__name__}")
 
 
@@ -153,7 +186,10 @@ def _residual_cnn(network: cnn.ResidualCNN, channels: int):
 
     width = network.stem_features
     stem = conv(channels, width, 3, network.stem_stride)
-    parts = {"stem": _sequential(conv=stem, norm=t.BatchNorm2d(width)), "act": t.ReLU()}
+    parts = {
+        "stem": _sequential(conv=stem, norm=t.BatchNorm2d(width)),
+        "act": t.ReLU(inplace=True),
+    }
     sizes = zip(network.stage_features, network.stage_blocks, strict=True)
     for i, (features, num_blocks) in enumerate(sizes, start=1):
         blocks = {}
@@ -192,7 +228,7 @@ def _resnet(network: resnet.ResNet, channels: int):
     stem = conv(channels, 64, 3, 1) if small else conv(channels, 64, 7, 2)
     pool = t.Identity() if small else t.MaxPool2d(3, 2, 1)
     parts = {"stem": _sequential(conv=stem, norm=t.BatchNorm2d(64))}
-    parts |= {"act": t.ReLU(), "pool": pool}
+    parts |= {"act": t.ReLU(inplace=True), "pool": pool}
     before = 64
     for i, num_blocks in enumerate(network.stage_blocks):
         blocks, width = {}, 64 * 2**i
@@ -201,6 +237,37 @@ def _resnet(network: resnet.ResNet, channels: int):
             before = expansion * width
         parts[f"stage{i + 1}"] = _sequential(**blocks)
     head = layers.Head(before, network.num_classes)
+    return _sequential(**parts, mean=layers.Mean(), head=head)
+
+
+def _dlib_resnet(network: dlib_resnet.DlibResNet, channels: int):
+    if network.norm != "batch":
+        raise UserError(
+            "--compare torch: there is no twin of DlibResNet with norm='affine'; "
+            "norm='batch' has one"
+        )
+    t, layers = import_torch().nn, _layers()
+
+    def block(inputs, outputs, stride):
+        if stride > 1:
+            first, kind = layers.GrowingConv(inputs, outputs, 3, stride), layers.Pooled
+        else:
+            first, kind = t.Conv2d(inputs, outputs, 3, padding=1), layers.Residual
+        second = t.Conv2d(outputs, outputs, 3, padding=1)
+        main = [(first, t.BatchNorm2d(outputs)), (second, t.BatchNorm2d(outputs))]
+        return kind(main, None)
+
+    width = network.stage_features[0]
+    stem = _sequential(conv=t.Conv2d(channels, width, 7, 2), norm=t.BatchNorm2d(width))
+    parts = {"stem": stem, "act": t.ReLU(inplace=True), "pool": t.MaxPool2d(3, 2)}
+    sizes = zip(network.stage_features, network.stage_blocks, strict=True)
+    for i, (features, num_blocks) in enumerate(sizes, start=1):
+        blocks = {}
+        for j in range(1, num_blocks + 1):
+            blocks[f"block{j}"] = block(width, features, 2 if i > 1 and j == 1 else 1)
+            width = features
+        parts[f"stage{i}"] = _sequential(**blocks)
+    head = layers.Head(width, network.num_classes)
     return _sequential(**parts, mean=layers.Mean(), head=head)
 
 
@@ -213,16 +280,16 @@ def _vgg(network: cnn.VGG, image_shape: tuple[int, int, int]):
         for j in (1, 2):
             stage[f"conv{j}"] = t.Conv2d(before, features, 3, padding=1)
             stage[f"norm{j}"] = t.BatchNorm2d(features)
-            stage[f"act{j}"] = t.ReLU()
+            stage[f"act{j}"] = t.ReLU(inplace=True)
             before = features
         parts[f"stage{i}"] = _sequential(**stage, pool=t.MaxPool2d(2))
     return _sequential(
         **parts,
         flatten=layers.Flatten(),
         fc1=t.Linear((height // 16) * (width // 16) * before, 4096),
-        act1=t.ReLU(),
+        act1=t.ReLU(inplace=True),
         fc2=t.Linear(4096, 4096),
-        act2=t.ReLU(),
+        act2=t.ReLU(inplace=True),
         head=layers.Head(4096, network.num_classes),
     )
 

@@ -252,19 +252,25 @@ def test_predictions_equal_those_of_pytorch(torch, exported):
     assert 1e-6 < np.abs(low(faces) - expected).max() < 0.02
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_step_equals_that_of_pytorch(torch, config, name):
+@pytest.mark.parametrize(("name", "size"), [("sgd", 48), ("adamw", 48), ("sgd", 96)])
+def test_a_step_equals_that_of_pytorch(torch, config, name, size):
+    if size != 48:
+        config.model.name = "dlib_resnet29"
+        config.model.options = {
+            "stage_features": (8, 16, 32, 32, 32),
+            "stage_blocks": (1, 2, 1, 1, 1),
+        }
     config.optimizer.update({"name": name, "clip_norm": 0.5, "weight_decay": 0.1})
     config.optimizer.update({"schedule": "constant", "warmup_epochs": 0.0})
     config.loss.label_smoothing = 0.1
     recipe = benchmark_jax.without_chance(config)
-    builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
-    ours = benchmark_jax.Training(recipe, "fixed", builder)
+    with benchmark_jax.open_faces(config, size) as builder:
+        ours = benchmark_jax.Training(recipe, "fixed", builder)
     theirs = benchmark_torch.Training(recipe, ours.network, ours.variables, ours.batch)
     before = {k: p.detach().clone() for k, p in theirs.net.named_parameters()}
     ours(), theirs()
     stepped = {"params": ours._state.params, "batch_stats": ours._state.batch_stats}
-    expected = benchmark_torch.create_twin(ours.network, (48, 48, 1))
+    expected = benchmark_torch.create_twin(ours.network, (size, size, 1))
     benchmark_torch.copy_variables(expected, stepped)
     theirs, ours = (dict(net.named_parameters()) for net in (theirs.net, expected))
     # AdamW's first step is the rate times the gradient's sign, which rounding decides

@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from deepfer_jax import torch_twins
+from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS, create_model, stage_features
 from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from tests.variables import random_variables, shapes_of
@@ -213,6 +214,9 @@ def test_unknown_names_and_options_are_named():
         ("resnet18", (64, 64, 3), {}),
         ("resnet18", (48, 48, 1), {"stem": "small"}),
         ("resnet50", (64, 64, 3), {}),
+        ("dlib_resnet29", (96, 96, 3), {}),
+        ("dlib_resnet29", (64, 64, 1), {}),  # one pixel before the last pool
+        ("dlib_resnet29", (31, 70, 1), {}),  # in one direction sooner
     ],
 )
 def test_parity_with_pytorch(name, shape, options):
@@ -232,6 +236,55 @@ def test_parity_with_pytorch(name, shape, options):
         logits = np.asarray(jax.jit(model.apply)(variables, images))
     assert np.ptp(expected, axis=0).max() > 0.01  # images are told apart
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_what_has_no_twin_is_named():
+    pytest.importorskip("torch")
+    model = create_model("dlib_resnet29", norm="affine")
+    with pytest.raises(UserError, match=r"no twin of DlibResNet with norm='affine'"):
+        torch_twins.create_twin(model, (96, 96, 3))
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_gradients_equal_those_of_pytorch(size):
+    """Of training, where a pool's shortcut is filled up or the branch is."""
+    torch = pytest.importorskip("torch")
+    features, blocks = (8, 16, 32, 32, 32), (1, 2, 1, 1, 1)
+    model = create_model("dlib_resnet29", stage_features=features, stage_blocks=blocks)
+    shape = (size, size, 1)
+    variables = random_variables(model, shape)
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(8, *shape)).astype(np.float32)
+    labels = np.arange(8) % 7
+
+    def loss_of(params):
+        logits, changed = model.apply(
+            variables | {"params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        log_probabilities = jax.nn.log_softmax(logits)
+        return -log_probabilities[np.arange(8), labels].mean(), changed
+
+    with jax.default_matmul_precision("highest"):
+        step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+        (loss, changed), gradients = step(variables["params"])
+
+    net, expected = (torch_twins.create_twin(model, shape) for _ in range(2))
+    torch_twins.copy_variables(net, variables)
+    torch_twins.copy_variables(expected, {"params": gradients} | changed)
+    net.train().to(memory_format=torch.channels_last)
+    logits = net(torch.from_numpy(images).permute(0, 3, 1, 2))
+    theirs = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
+    theirs.backward()
+    assert float(loss) == pytest.approx(theirs.item(), abs=1e-4)
+    found = dict(net.named_parameters())
+    for path, gradient in expected.named_parameters():
+        # Rounding decides what stands on a ReLU's threshold.
+        difference = (found[path].grad - gradient).norm().item()
+        assert difference < 0.02 * gradient.norm().item() + 1e-4, path
+    moved = dict(net.named_buffers())
+    for path, mean in expected.named_buffers():
+        if path.endswith("running_mean"):
+            np.testing.assert_allclose(moved[path], mean, atol=1e-4, err_msg=path)
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "dlib_resnet29"])
