@@ -340,7 +340,8 @@ def find_failures(document: dict[str, Any]) -> Iterator[str]:
     """What does not hold, in words."""
     for name in ("clients", "attacked", "video"):
         part = document.get(name)
-        if part is None:  # of before there were attackers
+        if part is None:  # a document of before there were attackers
+            yield f"{name}: not measured"
             continue
         most = _MAX_ATTACKED_GROWTH if name == "attacked" else _MAX_GROWTH
         if part["seconds"] >= _MIN_SECONDS and part["memory"]["growth"] >= most:
