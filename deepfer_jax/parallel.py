@@ -121,6 +121,7 @@ def _with_compiler_options(mapped: Callable) -> Callable:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
         return programs[key](*args)
 
+    call.lower = mapped.lower
     return call
 
 

@@ -141,7 +141,8 @@ def update_ema(
         return ema
     new = {"params": params, "batch_stats": batch_stats}
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(new, ema, 1.0 - decay)
+    # So that what does not change, as what is frozen, stays to the bit.
+    return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, new)
 
 
 def make_run_steps(

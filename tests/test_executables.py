@@ -10,6 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from deepfer_jax import executables
@@ -35,9 +36,11 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()  # it is opened once, whatever is configured later
     executables._open.cache_clear()
     yield tmp_path / "deepfer_jax"
     jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture
@@ -199,7 +202,7 @@ def test_commands_keep_what_they_compile_unless_told(
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (320, 240)).save(tmp_path / "photos" / "a.png")
     env = {"XDG_CACHE_HOME": str(folder.parent), "JAX_COMPILATION_CACHE_DIR": ""}
-    run_python(*f"scripts/{command}".split(), tmp_path / "photos", env=env)
+    run_python(*f"scripts/{command}".split(), tmp_path / "photos", env=env, fresh=True)
     files = list(folder.iterdir()) if folder.exists() else []
     assert len(files) == num_files
 

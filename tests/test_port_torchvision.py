@@ -62,7 +62,7 @@ def test_parity_with_pytorch_of_logits_and_stages(name, tmp_path):
     safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
     ported = []
     for suffix in (".pth", ".safetensors"):
-        out = tmp_path / f"ported{suffix}"
+        out = tmp_path / f"from_{suffix[1:]}.safetensors"
         port.port("torchvision", tmp_path / f"weights{suffix}", out)
         variables, metadata = read_ported(out)
         assert metadata["architecture"] == name

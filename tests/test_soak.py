@@ -20,9 +20,8 @@ def test_all_of_it_holds_for_seconds(run_python, tmp_path):
     sizes = ("--seconds", 3, "--frames", 300, "--inputs", 240)
     run_python("scripts/soak.py", *sizes, "--out", tmp_path / "soak.json")
     document = json.loads((tmp_path / "soak.json").read_text())
-    # On a machine that does other things too, seconds say nothing of milliseconds.
-    document["attacked"].update(p95_ms=1.0)
     assert not list(find_failures(document))
+    document["attacked"]["memory"].update(growth=0.0)  # of seconds it says nothing
     clients, video = document["clients"], document["video"]
     attacked = document["attacked"]
     assert attacked["answers"] > 50
@@ -41,7 +40,7 @@ def test_all_of_it_holds_for_seconds(run_python, tmp_path):
         lambda d: d["clients"].update(errors=1),
         lambda d: d["clients"].update(seconds=60, memory={"growth": 0.03}),
         lambda d: d["attacked"].update(errors=1),
-        lambda d: d["attacked"].update(p95_ms=151.0),
+        lambda d: d["attacked"].update(seconds=60, p95_ms=151.0),
         lambda d: d["attacked"].update(stop_seconds=5.1),
         lambda d: d["attacked"]["memory"].update(most_mib=1501.0),
         lambda d: d["video"].update(faces=299),
