@@ -255,11 +255,11 @@ ATTACKS = {
 
 def main(argv: list[str]) -> None:
     (host, port), seconds = argv[0].split(":"), float(argv[1])
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     make_hostile()
     _photo()
     print("ready", flush=True)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     attacker = Attacker((host, int(port)), time.monotonic() + seconds)
     calls = [(idle, (attacker,))]
     for attack, num in ATTACKS.items():
