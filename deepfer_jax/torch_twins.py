@@ -190,6 +190,12 @@ def _residual_cnn(network: cnn.ResidualCNN, channels: int):
         "stem": _sequential(conv=stem, norm=t.BatchNorm2d(width)),
         "act": t.ReLU(inplace=True),
     }
+    return _with_stages(parts, network, width, block)
+
+
+def _with_stages(parts, network, width: int, block):
+    """`parts`, then stages of `block(inputs, outputs, stride)`, then a head."""
+    layers = _layers()
     sizes = zip(network.stage_features, network.stage_blocks, strict=True)
     for i, (features, num_blocks) in enumerate(sizes, start=1):
         blocks = {}
@@ -260,15 +266,7 @@ def _dlib_resnet(network: dlib_resnet.DlibResNet, channels: int):
     width = network.stage_features[0]
     stem = _sequential(conv=t.Conv2d(channels, width, 7, 2), norm=t.BatchNorm2d(width))
     parts = {"stem": stem, "act": t.ReLU(inplace=True), "pool": t.MaxPool2d(3, 2)}
-    sizes = zip(network.stage_features, network.stage_blocks, strict=True)
-    for i, (features, num_blocks) in enumerate(sizes, start=1):
-        blocks = {}
-        for j in range(1, num_blocks + 1):
-            blocks[f"block{j}"] = block(width, features, 2 if i > 1 and j == 1 else 1)
-            width = features
-        parts[f"stage{i}"] = _sequential(**blocks)
-    head = layers.Head(width, network.num_classes)
-    return _sequential(**parts, mean=layers.Mean(), head=head)
+    return _with_stages(parts, network, width, block)
 
 
 def _vgg(network: cnn.VGG, image_shape: tuple[int, int, int]):

@@ -253,3 +253,11 @@ def test_sharpness_aware_minimisation_is_the_papers():
     jax.tree.map(close, new.params, expected)
     jax.tree.map(close, new.batch_stats, updates["batch_stats"])
     assert metrics["gradient_norm"][0] == pytest.approx(norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("step", [0, 5, 1000])
+def test_the_average_of_what_stands_still_stands_still_to_the_bit(step):
+    values = {"w": jnp.asarray(np.random.default_rng(0).normal(size=9999), jnp.float32)}
+    ema = {"params": values, "batch_stats": {}}
+    new = steps.update_ema(ema, values, {}, jnp.asarray(step), 0.999)
+    np.testing.assert_array_equal(new["params"]["w"], values["w"])
