@@ -77,10 +77,14 @@ def get_config() -> ConfigDict:
     # Largest relative change of contrast, and of the exponent of gamma.
     augment.contrast = 0.0
     augment.gamma = 0.0
-    # Probability of a Gaussian blur of sigma 0.4 to 1.2 pixels.
+    # Probability of a blur, by exponential kernels of a width of up to 2 pixels.
     augment.blur = 0.0
     # Probability of filling a rectangle with noise.
     augment.erasing = 0.0
+    # Probability of hiding what lies beyond a line.
+    augment.cover = 0.0
+    # Probability of uniform, multiplied, or salt-and-pepper noise.
+    augment.noise = 0.0
     # Beta distributions of mixup and cutmix; both on: one of them by chance.
     augment.mixup_alpha = 0.0
     augment.cutmix_alpha = 0.0
@@ -90,6 +94,15 @@ def get_config() -> ConfigDict:
     # "none"; "balanced" weighs a class by 1 / its frequency; "sqrt_balanced" by the
     # root.
     loss.class_weights = "none"
+
+    config.distill = distill = ConfigDict()
+    # Training runs or exported models of the same classes, whose averaged probabilities
+    # the network is taught; () is none.
+    distill.teachers = ()
+    # Share of the teachers in the loss; the labels have the rest.
+    distill.weight = 1.0
+    # By which logits of both sides are divided.
+    distill.temperature = 1.0
 
     config.optimizer = optimizer = ConfigDict()
     # "sgd" (Nesterov momentum) or "adamw".
@@ -134,6 +147,8 @@ def get_config() -> ConfigDict:
     train.steps_per_call = 0
     # A line of metrics.jsonl averages this many steps.
     train.log_every_steps = 50
+    # Validate and checkpoint after every so many epochs, and after the last.
+    train.validate_every_epochs = 1
     # Also checkpoint within an epoch, every so many steps; 0: at the end of epochs
     # only.
     train.checkpoint_every_steps = 0

@@ -37,6 +37,30 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
+def distill(
+    losses: jax.Array,
+    logits: jax.Array,
+    taught: jax.Array,
+    weight: float,
+    temperature: float,
+) -> jax.Array:
+    """Mixes a teacher into losses (Hinton et al. 2015, arXiv:1503.02531).
+
+    Args:
+      losses: float32 [batch], with the labels.
+      logits: [batch, classes], of the student.
+      taught: float [batch, classes], the teacher's probabilities at this temperature.
+      weight: share of the teacher, in [0, 1].
+      temperature: by which logits are divided.
+
+    Returns:
+      (1 - weight) losses + weight temperature^2 CE(taught, softmax(logits /
+      temperature)), float32 [batch]: the square keeps gradients as large as at 1.
+    """
+    soft = temperature**2 * cross_entropy(logits / temperature, taught)
+    return (1 - weight) * losses + weight * soft
+
+
 def class_weights_from_counts(counts: np.ndarray, kind: str) -> jax.Array:
     """Weights by which rare classes count more.
 

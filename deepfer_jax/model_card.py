@@ -23,7 +23,7 @@ _VIEWS = {
 }
 _AUGMENTATION = (
     "flip", "rotation", "scale", "shift", "shear", "brightness", "contrast", "gamma",
-    "blur", "erasing", "mixup_alpha", "cutmix_alpha",
+    "blur", "erasing", "cover", "noise", "mixup_alpha", "cutmix_alpha",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax import losses, optim, parallel
 from deepfer_jax.data.pipeline import Resident, TfData
+from deepfer_jax.distill import load_teacher
 from deepfer_jax.groups import Groups, Phase, parse_groups
 from deepfer_jax.network import create_network
 from deepfer_jax.preprocess import input_shape
@@ -68,6 +69,7 @@ class Programs:
         )
         self.groups = Groups(parse_groups(config.optimizer.groups), variables["params"])
         self._run_steps = {}
+        self._teacher = load_teacher(config.distill, train_data.classes)
 
     def _model(self, phase: Phase | None) -> nn.Module:
         frozen = phase.is_frozen_layer if phase else None
@@ -117,8 +119,26 @@ class Programs:
                 self._schedule,
                 self._class_weights(),
                 phase,
+                self._teacher and self._teacher.predict,
             )
-            self._run_steps[phase.awake] = parallel.pmap_train(
-                make_run_steps(train_step, self._data.lookup, self._steps_per_epoch)
-            )
+            self._run_steps[phase.awake] = self._compile(train_step)
         return self._run_steps[phase.awake]
+
+    def _compile(self, train_step: Callable) -> Callable:
+        """Several steps a call; a teacher's weights come with the resident data."""
+        lookup, num = self._data.lookup, self._steps_per_epoch
+        if self._teacher is None:
+            return parallel.pmap_train(make_run_steps(train_step, lookup, num))
+        teacher = parallel.replicate(self._teacher.variables)
+
+        def lookup_with_teacher(resident, inputs):
+            return lookup(resident["data"], inputs) | {"teacher": resident["teacher"]}
+
+        run_steps = parallel.pmap_train(
+            make_run_steps(train_step, lookup_with_teacher, num)
+        )
+
+        def run(state, resident, inputs):
+            return run_steps(state, {"data": resident, "teacher": teacher}, inputs)
+
+        return run

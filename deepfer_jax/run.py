@@ -52,7 +52,12 @@ def check_config(config: ConfigDict) -> None:
             "config.dataset.validation_split must differ from train_split, found "
             f"{dataset.train_split!r} for both"
         )
-    for name in ("batch_size", "num_epochs", "log_every_steps"):
+    for name in (
+        "batch_size",
+        "num_epochs",
+        "log_every_steps",
+        "validate_every_epochs",
+    ):
         if train[name] < 1:
             raise UserError(
                 f"config.train.{name}: expected 1 or more, found {train[name]}"
@@ -72,6 +77,16 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.model.normalization: expected one of {NORMALIZATIONS}, found "
             f"{config.model.normalization!r}"
+        )
+    distill = config.distill
+    if not 0 <= distill.weight <= 1:
+        raise UserError(
+            f"config.distill.weight: expected 0 to 1, found {distill.weight!r}"
+        )
+    if not distill.temperature > 0:
+        raise UserError(
+            "config.distill.temperature: expected more than 0, found "
+            f"{distill.temperature!r}"
         )
     try:
         AugmentOptions(**config.augment)

@@ -1,7 +1,7 @@
 """One step of training and one of evaluation, for one device's share of a batch.
 
 Both are pure functions that speak to the other devices over `parallel.AXIS`. In order,
-a training step: augment -> normalise -> mix -> network -> loss -> gradients (summed
+a training step: augment -> mix -> normalise -> network -> loss -> gradients (summed
 over devices) -> optimiser -> moving average -> metrics.
 
     train_step = make_train_step(config, model, optimizer, schedule, class_weights)
@@ -45,6 +45,7 @@ def make_train_step(
     schedule: optax.Schedule,
     class_weights: jax.Array | None,
     phase: Phase | None = None,
+    teach: Callable[[Any, jax.Array], jax.Array] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
@@ -52,17 +53,18 @@ def make_train_step(
     it, target float32 [b, classes] (soft labels); metrics are scalars over the whole
     batch: loss, accuracy (of the dropout network on augmented faces),
     learning_rate, gradient_norm (before clipping) and update_norm. With a phase only
-    its awake groups are trained: no gradient is computed for the others.
+    its awake groups are trained: no gradient is computed for the others. With `teach`,
+    `distill.Teacher.predict`, the batch also holds its variables, as teacher.
     """
     options = augment.AugmentOptions(**config.augment)
     to_input = preprocess.make_preprocess(config.model)
     ema_decay = config.train.ema_decay
 
     def prepare(keys: StepKeys, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Returns mixed views in [0, 1], and their targets."""
         images = preprocess.to_unit(batch["image"])
         each = example_keys(keys.augment, len(batch["label"]))
         images = augment.augment_batch(each, images, options)
-        images = to_input(images)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
@@ -72,8 +74,10 @@ def make_train_step(
     def train_step(state, batch):
         keys = step_keys(config.seed, state.step)
         dropout_key = jax.random.fold_in(keys.dropout, jax.lax.axis_index(AXIS))
-        images, targets = prepare(keys, batch)
+        views, targets = prepare(keys, batch)
+        images = to_input(views)
         smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
+        taught = None if teach is None else teach(batch["teacher"], views)
         weights = jnp.ones(len(targets))
         if class_weights is not None:
             weights = targets @ class_weights
@@ -93,7 +97,16 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            loss = (weights * losses.cross_entropy(logits, smooth)).sum() / total_weight
+            each = losses.cross_entropy(logits, smooth)
+            if taught is not None:
+                each = losses.distill(
+                    each,
+                    logits,
+                    taught,
+                    config.distill.weight,
+                    config.distill.temperature,
+                )
+            loss = (weights * each).sum() / total_weight
             return loss, (logits, updates["batch_stats"])
 
         def grad_fn(trainable, _):

@@ -198,7 +198,7 @@ class Trainer:
           state: replicated; it is donated.
           phase: that the state's slots are of.
         """
-        step = int(state.step)
+        step, every = int(state.step), self.config.train.validate_every_epochs
         with (
             MetricWriter(self.workdir, step) as self.writer,
             Progress(self.num_steps, step) as self.progress,
@@ -211,7 +211,13 @@ class Trainer:
                     state, phase = programs.wake(state, new_phase), new_phase
                 state = self._epoch(programs.run_steps(phase), state, step)
                 step = int(state.step)
-                self._validate_and_save(state, step)
+                epoch = step // self.steps_per_epoch
+                if step == self.num_steps or not epoch % every:
+                    self._validate_and_save(state, step)
+                elif self.signum is not None:
+                    self._save(state, epoch, accuracy=None)
+                if self.signum is not None and step < self.num_steps:
+                    raise Stopped(self.signum, step)
 
     def _epoch(self, run_steps: Callable, state: TrainState, step: int) -> TrainState:
         """From `step` to the end of its epoch."""
@@ -317,8 +323,6 @@ class Trainer:
             f"{self.progress.faces_per_second:,.0f} faces/s  "
             f"{self.progress.time_left()} left"
         )
-        if self.signum is not None and step < self.num_steps:
-            raise Stopped(self.signum, step)
 
     @contextlib.contextmanager
     def _signals(self):

@@ -1,0 +1,70 @@
+"""Distillation: trained networks whose probabilities a student is taught.
+
+    teacher = load_teacher(config.distill, train_data.classes)
+    targets = teacher.predict(teacher.variables, images)        # inside the jitted step
+
+Teacher and student see the same augmented and mixed view of a face, each through its
+own preprocessing (Beyer et al. 2021, arXiv:2106.05237). The loss with temperature T is
+Hinton et al.'s (2015, arXiv:1503.02531): T^2 times the cross entropy between teacher
+and student, both softened by T, beside the one with the labels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from deepfer_jax.errors import UserError
+from deepfer_jax.network import create_network, load_network
+from deepfer_jax.preprocess import make_preprocess
+from deepfer_jax.steps import make_predict
+
+
+class Teacher(NamedTuple):
+    """One network, or several whose softened probabilities are averaged.
+
+    Attributes:
+      predict: (variables, images float32 [b, H, W, C] in [0, 1]) -> float32
+        [b, classes], rows that sum to 1.
+      variables: of each network.
+    """
+
+    predict: Callable[[Any, jax.Array], jax.Array]
+    variables: tuple[Any, ...]
+
+
+def load_teacher(distill: ConfigDict, classes: Sequence[str]) -> Teacher | None:
+    """Opens the networks of `config.distill.teachers`; None where there are none.
+
+    Args:
+      distill: `config.distill`.
+      classes: of the student.
+
+    Raises:
+      UserError: a folder holds no network, or one of other classes.
+    """
+    if not distill.teachers:
+        return None
+    networks = [load_network(folder) for folder in distill.teachers]
+    for folder, network in zip(distill.teachers, networks, strict=True):
+        if network.classes != tuple(classes):
+            raise UserError(
+                f"config.distill.teachers: {folder} was trained on the classes "
+                f"{', '.join(network.classes)}, but this data set has "
+                f"{', '.join(classes)}"
+            )
+    predicts = [
+        make_predict(
+            create_network(network.model, network.classes),
+            make_preprocess(network.model),
+            distill.temperature,
+        )
+        for network in networks
+    ]
+
+    def predict(variables, images):
+        each = zip(predicts, variables, strict=True)
+        return sum(p(v, images) for p, v in each) / len(predicts)
+
+    return Teacher(predict, tuple(network.variables for network in networks))
