@@ -24,6 +24,8 @@ STRENGTHS = {
     "gamma": 0.3,
     "blur": 0.9,
     "erasing": 0.5,
+    "cover": 0.9,
+    "noise": 0.9,
 }
 CASES = [AugmentOptions(**{name: x}) for name, x in STRENGTHS.items()]
 CASES.append(AugmentOptions(**STRENGTHS))
@@ -86,7 +88,7 @@ def test_uint8_is_divided_by_255_and_dtypes_are_kept(images, keys):
 
 def test_colour_images_are_treated_alike_in_every_channel(images, keys):
     colour = jnp.repeat(images, 3, axis=-1)
-    options = AugmentOptions(**(STRENGTHS | {"erasing": 0.0}))
+    options = AugmentOptions(**(STRENGTHS | {"erasing": 0.0, "noise": 0.0}))
     out, gray = jitted(keys, colour, options), jitted(keys, images, options)
     np.testing.assert_allclose(out, jnp.repeat(gray, 3, axis=-1), atol=1e-6)
 
@@ -165,6 +167,60 @@ def test_blur_equals_dm_pix_away_from_the_edges(images):
         np.asarray(images[0, :, :, 0]), 1.1, mode="nearest", radius=3
     )
     np.testing.assert_allclose(ours[:, :, 0], edges, atol=1e-6)
+
+
+def test_random_blur_is_exponential_along_each_axis(images):
+    key = jax.random.key(2)
+    width_key = jax.random.split(key)[1]
+    widths = np.asarray(jax.random.uniform(width_key, (2,), minval=0.1, maxval=2.0))
+    assert abs(widths[0] - widths[1]) > 0.1
+    expected = np.asarray(images[0, :, :, 0])
+    for axis, width in enumerate(widths):
+        kernel = np.exp(-np.abs(np.arange(-5, 6)) / width)
+        expected = scipy.ndimage.correlate1d(
+            expected, kernel / kernel.sum(), axis, mode="nearest"
+        )
+    ours = augment.random_blur(key, images[0], 1.0)
+    np.testing.assert_allclose(ours[:, :, 0], expected, atol=1e-6)
+
+
+def test_cover_hides_a_half_plane_under_one_value():
+    image = jnp.full((48, 48, 1), 2.0)  # outside the cover's range
+    keys = jax.random.split(jax.random.key(7), 300)
+    cover = jax.jit(jax.vmap(augment.random_cover, (0, None, None)))
+    out = np.asarray(cover(keys, image, 1.0))[..., 0]
+    shares = (out != 2).mean((1, 2))
+    # The centre is never covered, so less than half; a line far off covers little.
+    assert (out[:, 23:25, 23:25] == 2).any((1, 2)).all()
+    assert 0.45 < shares.max() < 0.53
+    assert shares.min() < 0.15
+    corners = (out[:, 0, 0], out[:, 0, -1], out[:, -1, 0], out[:, -1, -1])
+    assert all(0.2 < (corner != 2).mean() < 0.7 for corner in corners)
+    for face in out[:20]:
+        hidden = face != 2
+        assert len(np.unique(face[hidden])) <= 1
+        # Both sides of a line are convex: no row or column changes sides twice.
+        for lines in (hidden, hidden.T):
+            assert (np.abs(np.diff(lines.astype(int), axis=1)).sum(1) <= 1).all()
+
+
+def test_noise_is_of_three_kinds_none_of_them_gaussian():
+    image = jnp.full((40, 40, 1), 0.5)
+    keys = jax.random.split(jax.random.key(8), 300)
+    noisy = jax.jit(jax.vmap(augment.random_noise, (0, None, None)))
+    out = np.asarray(noisy(keys, image, 1.0)).reshape(300, -1)
+    salted = np.array([set(np.unique(face)) <= {0.0, 0.5, 1.0} for face in out])
+    assert 70 < salted.sum() < 130
+    hit = (out[salted] != 0.5).mean(1)
+    assert 0.1 < hit.max() < 0.17
+    uniform = (out[~salted] - 0.5) / out[~salted].std(1, keepdims=True)
+    # A uniform value lies within sqrt(3) deviations, a Gaussian one does not.
+    assert np.abs(uniform).max() < 2.0
+    assert out[~salted].std(1).max() < 0.17
+    np.testing.assert_allclose(out.mean(), 0.5, atol=0.003)
+    # On black only what is added shows; what multiplies leaves it black.
+    black = np.asarray(noisy(keys, 0 * image, 1.0)).reshape(300, -1)
+    assert 70 < (black == 0).all(1).sum() < 130
 
 
 def test_erasing_fills_a_rectangle_of_the_stated_area():

@@ -1,0 +1,116 @@
+"""distill: what a teacher says, and that a student learns it and nothing else."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepfer_jax.data import datasets
+from deepfer_jax.data.pipeline import Resident
+from deepfer_jax.distill import load_teacher
+from deepfer_jax.errors import UserError
+from deepfer_jax.network import create_network, load_network
+from deepfer_jax.programs import Programs
+from deepfer_jax.state import eval_variables
+from deepfer_jax.train import train_and_evaluate
+from tests import small_recipe
+
+
+@pytest.fixture(scope="module")
+def teachers(small_data_dir, tmp_path_factory):
+    """Folders of two runs, which normalise otherwise."""
+    folders = []
+    for seed, normalization in enumerate(("dataset", "face")):
+        config = small_recipe.get_config()
+        config.dataset.data_dir = small_data_dir
+        config.seed, config.model.normalization = seed, normalization
+        config.train.num_epochs = 1
+        folders.append(str(tmp_path_factory.mktemp("teacher")))
+        train_and_evaluate(config, folders[-1])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def faces(small_data_dir):
+    builder = datasets.load_builder("synthetic_faces/small", small_data_dir)
+    return Resident(builder, "train", batch_size=28, seed=0)
+
+
+def make_config(small_config, teachers, **distill):
+    config = copy.deepcopy(small_config)
+    config.distill.update({"teachers": tuple(teachers)} | distill)
+    config.augment.update({"flip": 0.5, "erasing": 0.5})
+    return config
+
+
+def softmax_of(folder, images, temperature):
+    """By hand, of one network that reads images as they are."""
+    network = load_network(folder)
+    if network.model.normalization == "face":
+        deviation = images.std((1, 2, 3), keepdims=True)
+        images = (images - images.mean((1, 2, 3), keepdims=True)) / deviation
+    else:
+        images = (images - 0.508) / 0.255
+    model = create_network(network.model, network.classes)
+    logits = model.apply(network.variables, jnp.asarray(images))
+    return np.asarray(jax.nn.softmax(logits / temperature))
+
+
+def test_teachers_are_averaged_each_through_its_own_preprocessing(
+    small_config, teachers, faces
+):
+    config = make_config(small_config, teachers, temperature=3.0)
+    teacher = load_teacher(config.distill, faces.classes)
+    images = next(faces.in_order(8))["image"].astype(np.float32) / 255
+    ours = teacher.predict(teacher.variables, jnp.asarray(images))
+    expected = np.mean([softmax_of(t, images, 3.0) for t in teachers], axis=0)
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+    np.testing.assert_allclose(ours.sum(1), 1, atol=1e-6)
+
+
+def test_no_teacher_is_none(small_config, faces):
+    assert load_teacher(small_config.distill, faces.classes) is None
+
+
+def test_a_teacher_of_other_classes_is_refused(small_config, teachers):
+    config = make_config(small_config, teachers)
+    with pytest.raises(UserError, match=r"distill.teachers: .* trained on the classes"):
+        load_teacher(config.distill, ("happy", "sad"))
+
+
+def run(config, faces):
+    """State after a few steps, and the metrics of each."""
+    programs = Programs(config, faces)
+    phase = programs.groups.phase(0)
+    state, found = programs.create_state(phase), []
+    run_steps = programs.run_steps(phase)
+    for resident, inputs in list(faces.epoch(0, 0, 1))[:5]:
+        state, metrics = run_steps(state, resident, inputs)
+        found.append(jax.device_get(metrics))
+    return jax.device_get(eval_variables(state)), found
+
+
+def test_a_student_learns_from_its_teachers_not_from_labels(
+    small_config, teachers, faces
+):
+    config = make_config(small_config, teachers, weight=1.0)
+    taught, metrics = run(config, faces)
+    others = copy.copy(faces)
+    labels = np.asarray(faces._arrays["label"])
+    others._arrays = faces._arrays | {"label": (labels + 1) % 7}
+    same, _ = run(config, others)
+    jax.tree.map(np.testing.assert_array_equal, taught, same)
+    assert all(np.isfinite(m["loss"]).all() for m in metrics)
+    half, _ = run(make_config(small_config, teachers, weight=0.5), faces)
+    other_half, _ = run(make_config(small_config, teachers, weight=0.5), others)
+    kernels = [x["params"]["head"]["kernel"] for x in (half, other_half)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
+def test_weight_and_temperature_are_checked(small_config, tmp_path):
+    for field, value in (("weight", 1.5), ("temperature", 0.0)):
+        config = make_config(small_config, (), **{field: value})
+        with pytest.raises(UserError, match=rf"config.distill.{field}: expected"):
+            train_and_evaluate(config, tmp_path)
