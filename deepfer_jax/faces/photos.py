@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepfer_jax.data.images import ImageError
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.tiles import find_in_tiles
 
 # Larger photographs are made smaller before faces are looked for.
 _LONGEST = 1920
@@ -34,6 +35,8 @@ _OTHER = "#8a939c"
 def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     """The faces of a photograph of any size; boxes and landmarks in its pixels.
 
+    With the detector `full` also in tiles of it (`tiles`); `short` looks once.
+
     Args:
       analyzer: finds and reads them.
       image: uint8 [H, W, 3], RGB.
@@ -41,11 +44,17 @@ def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     height, width = image.shape[:2]
     scale = max(height, width) / _LONGEST
     if scale <= 1:
-        return analyzer.analyze(image)[0]
+        return _find(analyzer, image)
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     factor = np.array([width / size[0], height / size[1]], np.float32)
-    return scale_faces(analyzer.analyze(np.asarray(small))[0], factor)
+    return scale_faces(_find(analyzer, np.asarray(small)), factor)
+
+
+def _find(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
+    if analyzer.metadata["faces"]["detector"] == "short":
+        return analyzer.analyze(image)[0]
+    return find_in_tiles(analyzer, image)
 
 
 def scale_faces(faces: Sequence[Face], factor: np.ndarray) -> list[Face]:

@@ -1,0 +1,96 @@
+"""Counts the faces found in photographs, and the emotions read as a viewer read them.
+
+python scripts/measure_photos.py --photos FOLDER --model tiny,small
+
+FOLDER holds photographs and faces.csv: file, left, top, right, bottom (pixels),
+difficult (0 or 1), emotion (one of the seven, or empty). A face that is not difficult
+is found if a detection overlaps it with an intersection over union of 0.4; what touches
+a difficult face counts neither way, and any other detection is false. Prints JSON, of
+numbers alone.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import time
+from collections import Counter, defaultdict
+
+import numpy as np
+import tqdm
+
+from deepfer_jax import errors
+from deepfer_jax.data.images import read_image
+from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.photos import find_faces
+
+# read: of those found, the ones whose emotion the viewer named.
+COUNTED = ("faces", "found", "false", "false_without_faces")
+COUNTED += ("read", "right", "sure", "sure_right")
+
+
+def read_faces(path: pathlib.Path) -> dict[str, list[dict]]:
+    faces = defaultdict(list)
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            sides = ("left", "top", "right", "bottom")
+            row["box"] = np.array([float(row[side]) for side in sides])
+            faces[row["file"]].append(row)
+    return faces
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union."""
+    both = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
+
+
+def count(found: list, true: list[dict]) -> Counter:
+    """Of one photograph; `found` are Faces, the surest first."""
+    result, left = Counter(faces=sum(t["difficult"] == "0" for t in true)), list(true)
+    for face in found:
+        best = max(left, key=lambda t: overlap(face.box, t["box"]), default=None)
+        if best is not None and overlap(face.box, best["box"]) >= 0.4:
+            left = [t for t in left if t is not best]
+            result["found"] += best["difficult"] == "0"
+            if best["emotion"]:
+                right = face.emotion == best["emotion"]
+                sure = not face.unsure
+                result.update(read=1, right=right, sure=sure, sure_right=sure and right)
+        elif all(
+            overlap(face.box, t["box"]) < 0.15 for t in true if t["difficult"] == "1"
+        ):
+            result.update(false=1, false_without_faces=not true)
+    return result
+
+
+def measure(analyzer: Analyzer, folder: pathlib.Path, faces: dict) -> dict:
+    total, seconds = Counter(), []
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".jpg", ".png"))
+    for path in tqdm.tqdm(files, disable=None, leave=False):
+        image = read_image(path)
+        find_faces(analyzer, image)  # compiles what is new
+        start = time.perf_counter()
+        found = find_faces(analyzer, image)
+        seconds.append(time.perf_counter() - start)
+        total += count(found, faces[path.name])
+    facts = {"photographs": len(files), "median_s": round(np.median(seconds), 3)}
+    return facts | {name: total[name] for name in COUNTED}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=pathlib.Path, required=True)
+    parser.add_argument("--model", default="tiny", help="names or folders, with commas")
+    args = parser.parse_args()
+    faces = read_faces(args.photos / "faces.csv")
+    results = {
+        model: measure(Analyzer(model), args.photos, faces)
+        for model in args.model.split(",")
+    }
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    with errors.reported():
+        main()
