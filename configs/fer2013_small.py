@@ -1,4 +1,4 @@
-"""`small` on FER2013, from random weights."""
+"""`small` on FER2013, from random weights; on a GPU or TPU, minutes."""
 
 from configs import fer2013
 
@@ -6,6 +6,7 @@ from configs import fer2013
 def get_config():
     config = fer2013.get_config()
     config.model.name = "small"
+    config.model.dtype = "bfloat16"
     config.model.normalization = "face"
     config.model.dropout_rate = 0.2
     config.model.options.stochastic_depth = 0.1
@@ -23,7 +24,8 @@ def get_config():
     config.optimizer.learning_rate = 3e-3
     config.optimizer.weight_decay = 0.1
     config.optimizer.warmup_epochs = 3.0
-    config.train.batch_size = 128
-    config.train.num_epochs = 120
+    config.train.batch_size = 256
+    config.train.num_epochs = 72
     config.train.ema_decay = 0.999
+    config.train.validate_every_epochs = 4
     return config

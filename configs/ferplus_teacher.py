@@ -1,0 +1,12 @@
+"""`base` on FER+, seven classes and soft labels: the teacher of what ships; GPU or TPU."""
+
+from configs import fer2013_base
+
+
+def get_config():
+    config = fer2013_base.get_config()
+    config.dataset.name = "ferplus/distribution7"
+    # The votes are soft already.
+    config.loss.label_smoothing = 0.0
+    config.train.num_epochs = 42
+    return config
