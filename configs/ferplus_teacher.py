@@ -1,4 +1,4 @@
-"""`base` on FER+, seven classes and soft labels: the teacher of what ships; GPU or TPU."""
+"""`base` on FER+, seven classes, soft labels: it teaches what ships; GPU or TPU."""
 
 from configs import fer2013_base
 

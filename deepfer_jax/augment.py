@@ -219,13 +219,16 @@ def random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array, radius: int = 3) -> jax.Array:
-    """Separable Gaussian blur of float [H, W, C].
+    """Separable Gaussian blur of float [H, W, C], cut at three sigma.
 
-    The edges are repeated. dm_pix.gaussian_blur does the same (but for its zeros beyond
-    the edges) by depthwise convolutions, which on a CPU take 50 times as long when
-    every image has its own sigma.
+    The kernel has at most `radius` pixels to a side. The edges are repeated.
+    dm_pix.gaussian_blur does the same (but for its zeros beyond the edges) by depthwise
+    convolutions, which on a CPU take 50 times as long when every image has its own
+    sigma.
     """
-    weights = jnp.exp(-0.5 * (jnp.arange(-radius, radius + 1) / sigma) ** 2)
+    distance = jnp.arange(-radius, radius + 1)
+    weights = jnp.exp(-0.5 * (distance / sigma) ** 2)
+    weights = jnp.where(jnp.abs(distance) <= jnp.ceil(3 * sigma), weights, 0.0)
     return _separable(image, (weights, weights))
 
 

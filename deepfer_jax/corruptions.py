@@ -8,6 +8,8 @@ given for 48 pixels and scale with the width. Images are rounded to uint8 again,
 camera or a file would give them.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import dm_pix as pix
@@ -41,8 +43,9 @@ def low_contrast(key, image, factor):
 def blur(key, image, sigma):
     """Out of focus: a Gaussian of `sigma` pixels (of 48)."""
     del key
-    sigma = sigma * image.shape[1] / 48
-    return gaussian_blur(image, sigma, radius=int(np.ceil(3 * sigma)))
+    pixel = image.shape[1] / 48
+    hardest = CORRUPTIONS["blur"][1][-1]
+    return gaussian_blur(image, sigma * pixel, math.ceil(3 * hardest * pixel))
 
 
 def motion_blur(key, image, length):
@@ -60,7 +63,7 @@ def noise(key, image, sigma):
     return image + sigma * jax.random.normal(key, image.shape)
 
 
-def _quantisation_table(quality: int) -> np.ndarray:
+def _quantisation_table(quality: int | jax.Array) -> jax.Array:
     """Luminance, of ITU-T T.81 annex K, scaled as the Independent JPEG Group does."""
     table = np.array(
         [
@@ -74,8 +77,8 @@ def _quantisation_table(quality: int) -> np.ndarray:
             [72, 92, 95, 98, 112, 100, 103, 99],
         ]
     )
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((table * percent + 50) // 100, 1, 255)
+    percent = jnp.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    return jnp.clip((table * percent + 50) // 100, 1, 255)
 
 
 def jpeg(key, image, quality):
@@ -129,7 +132,7 @@ def _cover(image, centre, half_height, value):
     rows = (jnp.arange(image.shape[0]) + 0.5) / image.shape[0]
     columns = (jnp.arange(image.shape[1]) + 0.5) / image.shape[1]
     inside = (abs(rows - centre) < half_height)[:, None]
-    inside = inside & (abs(columns - 0.5) < min(0.5, 0.3 + half_height))
+    inside = inside & (abs(columns - 0.5) < jnp.minimum(0.5, 0.3 + half_height))
     return jnp.where(inside[:, :, None], value, image)
 
 
@@ -171,12 +174,19 @@ def make_corrupt(
       name: a key of CORRUPTIONS.
       severity: 1 (hardly seen) to 5 (hard to read).
     """
-    fn, strengths = CORRUPTIONS[name]
-    strength = strengths[severity - 1]
+    _, strengths = CORRUPTIONS[name]
+    return functools.partial(_compiled(name), strengths[severity - 1])
 
-    def corrupt(keys, images):
+
+@functools.cache
+def _compiled(name: str) -> Callable[[float, jax.Array, jax.Array], jax.Array]:
+    """One program for all severities, but where they decide how much is computed."""
+    fn, _ = CORRUPTIONS[name]
+
+    def corrupt(strength, keys, images):
         images = images.astype(jnp.float32) / 255
         images = jax.vmap(lambda key, image: fn(key, image, strength))(keys, images)
         return jnp.rint(255 * jnp.clip(images, 0, 1)).astype(jnp.uint8)
 
-    return jax.jit(corrupt)
+    is_static = name in ("motion_blur", "low_resolution")
+    return jax.jit(corrupt, static_argnums=(0,) if is_static else ())
