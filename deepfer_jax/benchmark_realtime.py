@@ -17,6 +17,7 @@ Calls go from a NumPy array to NumPy arrays, after warm-up. The frames are made 
 scikit-image's photograph of an astronaut.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -82,21 +83,26 @@ def _make_parts(model, analyzer, frame, faces) -> dict[str, Callable]:
     """Detector, crop and classifier of one frame, each a program of its own."""
     import jax
 
+    from deepfer_jax.exported import ExportedModel
     from deepfer_jax.faces.analyzer import compiler_options
     from deepfer_jax.faces.crop import Framing, crop_faces
     from deepfer_jax.faces.detector import load_detector, make_detect
-    from deepfer_jax.inference import ARTEFACT, load_program
+    from deepfer_jax.inference import ARTEFACT
     from deepfer_jax.parallel import known_compiler_options
 
     options = known_compiler_options(compiler_options())
-    about = analyzer.metadata["faces"]
+    detector = "short" if analyzer.detector == "short" else "full"
+    about = analyzer.metadata["faces"]["detectors"][detector]
     detect = jax.jit(
-        make_detect(load_detector(about["detector"]), about["max_faces"]),
+        make_detect(load_detector(detector), analyzer.max_faces),
         compiler_options=options,
     )
     crop = jax.jit(crop_faces, static_argnums=(4, 6), compiler_options=options)
-    program = load_program(model, ARTEFACT, analyzer.metadata)
-    classify = jax.jit(program.call, compiler_options=options)
+    exported = ExportedModel(model)
+    weights = jax.device_put(exported.weights())
+    classify = functools.partial(
+        jax.jit(exported.program(ARTEFACT).call, compiler_options=options), weights
+    )
     frames, size = frame[None], np.array(frame.shape[:2], np.int32)
     where = (
         np.zeros(len(faces), np.int32),

@@ -1,6 +1,6 @@
 """Exported programs, compiled once for each shape of their inputs, and kept on disk.
 
-    classify = Executable(program)
+    classify = Executable(model.program("model.jax_export"), model.weights())
     probabilities = classify(images)      # compiles, or loads what was compiled before
 
 Compiling takes seconds; loading what another process has compiled, a tenth of one.
@@ -27,6 +27,7 @@ import platform
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -48,6 +49,10 @@ class Executable:
 
     Args:
       program: of `jax.export`.
+      weights: what the program takes first, as one tuple; () for one that takes none.
+        They are brought to a device once.
+      build_again: `ExportedModel.build_again` for this program, where it turns out
+        while compiling that this jax cannot read it.
       compiler_options: of XLA, beside `parallel.compiler_options`; those that the
         installed jax does not know are left out.
       cache: False neither loads nor keeps anything.
@@ -59,10 +64,13 @@ class Executable:
     def __init__(
         self,
         program: jax.export.Exported,
+        weights: Sequence[np.ndarray] = (),
         compiler_options: dict[str, Any] | None = None,
         cache: bool = True,
+        build_again: Callable[[Exception], jax.export.Exported] | None = None,
     ):
-        self._program = program
+        self._program, self._build_again = program, build_again
+        self._weights, self._placed = tuple(weights), {}
         self._options = parallel.compiler_options() | (compiler_options or {})
         self._cache = cache
         self._lock = threading.Lock()
@@ -79,9 +87,15 @@ class Executable:
             with self._lock:  # many threads, one compilation
                 compiled = self.compiled.get(which)
                 if compiled is None:
+                    self._place(device)
                     compiled = self._load_or_compile(device, arrays)
                     self.compiled[which] = compiled
-        return compiled(*arrays)
+        return compiled(*self._placed[device], *arrays)
+
+    def _place(self, device: jax.Device) -> None:
+        if device not in self._placed:
+            weights = jax.device_put(self._weights, device)
+            self._placed[device] = (weights,) if weights else ()
 
     def _load_or_compile(
         self, device: jax.Device, arrays: tuple[np.ndarray, ...]
@@ -93,7 +107,7 @@ class Executable:
                 return compiled
         shapes = ", ".join("x".join(map(str, x.shape)) for x in arrays)
         _log.info("compiling for inputs of %s", shapes)
-        lowered = jax.jit(self._program.call).lower(*arrays)
+        lowered = self._lower(*self._placed[device], *arrays)
         try:
             compiled = lowered.compile(self._options)
         except jax.errors.JaxRuntimeError:  # asking first would compile twice more
@@ -103,11 +117,20 @@ class Executable:
             _save(compiled, path)
         return compiled
 
+    def _lower(self, *arguments: Any) -> jax.stages.Lowered:
+        try:
+            return jax.jit(self._program.call).lower(*arguments)
+        except Exception as error:  # not documented, of one it cannot read
+            if self._build_again is None:
+                raise
+            self._program = self._build_again(error)
+            return jax.jit(self._program.call).lower(*arguments)
+
     def _name(self, device: jax.Device, arrays: tuple[np.ndarray, ...]) -> str:
         """A file's name: a hash of all that the executable depends on."""
         parts = (
             hashlib.sha256(self._program.mlir_module_serialized).hexdigest(),
-            [(x.shape, x.dtype.str) for x in arrays],
+            [(x.shape, x.dtype.str) for x in (*self._weights, *arrays)],
             sorted(self._options.items()),
             (jax.__version__, jaxlib.__version__, sys.version_info[:2]),
             (device.platform, device.device_kind, device.id),

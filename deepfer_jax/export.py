@@ -3,17 +3,20 @@
     export_run("runs/quickstart", "models/quickstart")
 
 The folder holds params.safetensors (variables by path, `params/head/kernel`),
-model.jax_export (uint8 [N, H, W, C] of any N in, calibrated probabilities [N, classes]
-out, with preprocessing and weights inside, for CPU, CUDA and TPU), analyze.jax_export
-(the same for the faces in whole frames, with a detector) and metadata.json. A program
-of an older jax runs in a newer one, not the reverse: `export_again` makes it anew from
-the parameters.
+model.jax_export (weights and uint8 [N, H, W, C] of any N in, calibrated probabilities
+[N, classes] out, with preprocessing inside, for CPU, CUDA and TPU),
+analyze_short.jax_export and analyze_full.jax_export (the same for the faces in whole
+frames, each with a detector) and metadata.json with the digests of all. A program of an
+older jax runs in a newer one, not the reverse: `export_again` makes it anew from the
+parameters.
 """
 
+import functools
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -30,7 +33,8 @@ from deepfer_jax.calibration import calibrate
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
-from deepfer_jax.faces.analyzer import ANALYZE
+from deepfer_jax.exported import METADATA, PARAMETERS, digest_of_fields
+from deepfer_jax.faces.analyzer import analyze_name
 from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import (
@@ -39,9 +43,8 @@ from deepfer_jax.faces.detector import (
     make_detect,
 )
 from deepfer_jax.faces.program import make_analyze
-from deepfer_jax.inference import ARTEFACT, METADATA
+from deepfer_jax.inference import ARTEFACT
 from deepfer_jax.network import (
-    PARAMETERS,
     Network,
     create_network,
     load_model,
@@ -61,7 +64,7 @@ def export_run(
     data_dir: str | os.PathLike | None = None,
     calibrated: bool = True,
     batch_size: int = 256,
-    detector: str = "short",
+    half: bool = False,
 ) -> dict[str, Any]:
     """Exports a run's best checkpoint, calibrated on its validation split.
 
@@ -74,7 +77,7 @@ def export_run(
       calibrated: False exports probabilities as the network was trained to give them,
         and needs no data.
       batch_size: faces a call, to calibrate.
-      detector: that finds faces in frames: a name of FRAMINGS.
+      half: stores parameters in float16, at half the size; arithmetic is the same.
 
     Returns:
       The metadata.
@@ -113,7 +116,7 @@ def export_run(
         "calibration": calibration,
         "model": network.model.to_dict(),
     }
-    _write(pathlib.Path(out), network.variables, metadata, detector)
+    _write(pathlib.Path(out), network.variables, metadata, half)
     return metadata
 
 
@@ -154,96 +157,136 @@ def format_calibration(found: dict[str, Any]) -> str:
 
 
 def export_again(
-    model: str | os.PathLike, out: str | os.PathLike, detector: str = "short"
+    model: str | os.PathLike, out: str | os.PathLike, half: bool = False
 ) -> dict[str, Any]:
     """Makes the programs anew from an exported folder's parameters, with this jax.
 
     Args:
       model: the exported folder.
       out: folder to write.
-      detector: that finds faces in frames: a name of FRAMINGS.
+      half: as of `export_run`.
 
     Raises:
       UserError: the folder lacks its parameters or metadata.
     """
     variables, metadata = load_model(model)
-    _write(pathlib.Path(out), variables, metadata, detector)
+    _write(pathlib.Path(out), variables, metadata, half)
     return metadata
 
 
 def _write(
-    folder: pathlib.Path, variables: Any, metadata: dict[str, Any], detector: str
+    folder: pathlib.Path, variables: Any, metadata: dict[str, Any], half: bool
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    variables = jax.device_get(variables)
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    flat = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     # safetensors silently scrambles arrays that are not contiguous.
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
-    # save_file would make a file that only its owner can read.
-    (folder / PARAMETERS).write_bytes(safetensors.numpy.save(flat))
+    if half:
+        kernels = {k: x.astype(np.float16) for k, x in flat.items() if x.ndim > 1}
+        flat |= kernels
+    metadata["weights"] = list(flat)
     metadata["faces"] = {
-        "detector": detector,
         "max_faces": MAX_FACES,
-        "min_score": BLAZEFACES[detector].min_score,
-        "framing": FRAMINGS[detector]._asdict(),
+        "detectors": {
+            name: {
+                "min_score": BLAZEFACES[name].min_score,
+                "framing": framing._asdict(),
+            }
+            for name, framing in FRAMINGS.items()
+        },
     }
-    for name, program in (
-        (ARTEFACT, export_program(variables, metadata)),
-        (ANALYZE, export_analyze(variables, metadata)),
-    ):
-        (folder / name).write_bytes(program.serialize())
     metadata["versions"] = {
         "deepfer_jax": deepfer_jax.__version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
     }
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+    shapes = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in flat.values()]
+    # save_file would make a file that only its owner can read.
+    files = {PARAMETERS: safetensors.numpy.save(flat)}
+    for name in (ARTEFACT, *map(analyze_name, FRAMINGS)):
+        files[name] = bytes(export_program(name, shapes, metadata).serialize())
+    metadata["sha256"] = {k: hashlib.sha256(x).hexdigest() for k, x in files.items()}
+    metadata["sha256"][METADATA] = digest_of_fields(metadata)
+    files[METADATA] = (json.dumps(metadata, indent=2) + "\n").encode()
+    for name, data in files.items():
+        temporary = folder / f"{name}.tmp"
+        temporary.write_bytes(data)
+        os.replace(temporary, folder / name)
 
 
-def export_program(variables: Any, metadata: dict[str, Any]) -> jax.export.Exported:
-    """Bakes weights, preprocessing and temperature into a program for every platform.
+def export_program(
+    name: str, weights: Sequence[jax.ShapeDtypeStruct], metadata: dict[str, Any]
+) -> jax.export.Exported:
+    """One of the programs of a folder, with preprocessing and temperature inside.
+
+    Args:
+      name: ARTEFACT, or `analyze_name` of a detector.
+      weights: shapes of what metadata["weights"] names, float32.
+      metadata: as a folder's.
 
     Returns:
-      A program of uint8 [N, *input shape] -> float32 [N, classes] for symbolic N.
+      A program of weights and uint8 [N, *input shape] -> float32 [N, classes] for
+      symbolic N; or of weights, frames uint8 [N, H, W, 3] and size int32 [2] -> (boxes,
+      scores, landmarks, mask, probabilities) for symbolic N, H and W.
     """
-    (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
-    return _export(_make_classify(variables, metadata), images)
-
-
-def export_analyze(variables: Any, metadata: dict[str, Any]) -> jax.export.Exported:
-    """Bakes detector, cropping and classifier into the program of `faces.analyzer`.
-
-    Returns:
-      A program of (frames uint8 [N, H, W, 3], size int32 [2]) -> (boxes, scores,
-      landmarks, mask, probabilities) for symbolic N, H and W.
-    """
-    faces = metadata["faces"]
-    detect = make_detect(
-        load_detector(faces["detector"]), faces["max_faces"], faces["min_score"]
-    )
-    analyze = make_analyze(
-        detect,
-        _make_classify(variables, metadata),
-        Framing(**faces["framing"]),
-        tuple(metadata["input"]["shape"]),
-        len(metadata["classes"]),
-    )
-
-    def analyze_plainly(frames, size):
-        found, probabilities = analyze(frames, size)
-        return (*found, probabilities)
-
+    weights = tuple(weights)
+    classify = _make_classify(metadata)
+    if name == ARTEFACT:
+        (batch,) = jax.export.symbolic_shape("batch")
+        images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
+        return _export(classify, weights, images)
+    detector = next(d for d in FRAMINGS if analyze_name(d) == name)
     frames = jax.export.symbolic_shape("n, h, w, 3")
     return _export(
-        analyze_plainly,
+        _make_analyze_plainly(detector, classify, metadata),
+        weights,
         jax.ShapeDtypeStruct(frames, jnp.uint8),
         jax.ShapeDtypeStruct((2,), jnp.int32),
     )
 
 
-def _make_classify(variables: Any, metadata: dict[str, Any]) -> Callable:
-    """Returns `classify(uint8 [N, *input shape]) -> float32 [N, classes]`."""
+def rebuild(
+    folder: pathlib.Path, metadata: dict[str, Any], name: str
+) -> jax.export.Exported:
+    """A program of an exported folder again, by this jax; as `export_program`.
+
+    Raises:
+      UserError: the folder's parameters are missing or damaged.
+    """
+    variables, _ = load_model(folder)
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    shapes = [
+        jax.ShapeDtypeStruct(flat[name].shape, jnp.float32)
+        for name in metadata["weights"]
+    ]
+    return export_program(name, shapes, metadata)
+
+
+def _make_analyze_plainly(
+    detector: str, classify: Callable, metadata: dict[str, Any]
+) -> Callable:
+    """Detector, cropping and classifier, with results that need no classes of ours."""
+    faces = metadata["faces"]
+    about = faces["detectors"][detector]
+    detect = make_detect(
+        load_detector(detector), faces["max_faces"], about["min_score"]
+    )
+
+    def analyze(weights, frames, size):
+        found, probabilities = make_analyze(
+            detect,
+            functools.partial(classify, weights),
+            Framing(**about["framing"]),
+            tuple(metadata["input"]["shape"]),
+            len(metadata["classes"]),
+        )(frames, size)
+        return (*found, probabilities)
+
+    return analyze
+
+
+def _make_classify(metadata: dict[str, Any]) -> Callable:
+    """Returns `classify(weights, uint8 [N, *input shape]) -> float32 [N, classes]`."""
     model = ConfigDict(metadata["model"])
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     predict = make_predict(
@@ -251,8 +294,14 @@ def _make_classify(variables: Any, metadata: dict[str, Any]) -> Callable:
         preprocess.make_preprocess(model),
         calibration["temperature"],
     )
-    return lambda images: predict(variables, preprocess.to_unit(images))
+
+    def classify(weights, images):
+        flat = dict(zip(metadata["weights"], weights, strict=True))
+        variables = flax.traverse_util.unflatten_dict(flat, sep="/")
+        return predict(variables, preprocess.to_unit(images))
+
+    return classify
 
 
-def _export(function: Callable, *arguments: jax.ShapeDtypeStruct):
+def _export(function: Callable, *arguments: Any) -> jax.export.Exported:
     return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)

@@ -18,7 +18,7 @@ import numpy as np
 from deepfer_jax.calibration import scale
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.inference import METADATA
+from deepfer_jax.exported import METADATA
 from deepfer_jax.writers import read_metrics
 
 

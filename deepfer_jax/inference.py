@@ -1,11 +1,12 @@
 """Runs an exported model: `Predictor(MODEL).classify(faces)`.
 
-    predictor = Predictor()                           # the model that ships
-    predictor = Predictor("models/tiny")              # or an exported one
+    predictor = Predictor()                  # the model that ships, "tiny"
+    predictor = Predictor("small")           # the other one, larger and better
+    predictor = Predictor("models/mine")     # or an exported one
     predictor.classify(faces)[0]      # Prediction("happy", 0.93, unsure=False, ...)
     predictor.predict(faces)          # probabilities, float32 [N, 7]
 
-This file needs jax, numpy and the standard library only: normalisation and weights are
+This file needs jax, numpy and the standard library only: normalisation is
 inside the exported program. What it is given is brought to the model's input by these
 rules:
 
@@ -18,27 +19,19 @@ rules:
 """
 
 import functools
-import json
 import os
-import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import jax
-import jax.export
 import numpy as np
 
 from deepfer_jax.executables import Executable
+from deepfer_jax.exported import ExportedModel, ModelError
 
 ARTEFACT = "model.jax_export"
-METADATA = "metadata.json"
-# The model that ships with the package.
-DEFAULT_MODEL = pathlib.Path(__file__).parent / "assets" / "tiny"
+# The model that is taken where none is named.
+DEFAULT_MODEL = "tiny"
 _MAX_BATCH = 256
-
-
-class ModelError(ValueError):
-    """The model folder, or what the model was given, cannot be used."""
 
 
 class Prediction(NamedTuple):
@@ -57,31 +50,36 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """A model loaded from the folder that scripts/export.py writes.
+    """A model that ships, or that scripts/export.py wrote.
 
     Args:
-      folder: with metadata.json and model.jax_export; by default the model that ships.
+      model: a name (`exported.shipped_models`) or a folder.
       cache: False keeps nothing that is compiled for the next process
         (`deepfer_jax.executables`).
 
     Attributes:
-      metadata: what is known of the model; `classes`, `input`, `calibration`, ...
+      folder: of the model.
+      metadata: what is known of it; `classes`, `input`, `calibration`, ...
       classes: names of the probabilities, in order.
       threshold: probability below which a face is `unsure`, or None.
 
     Raises:
-      ModelError: a file is missing, or this jax cannot read the program.
+      ModelError: there is no such model, it is damaged, or this jax cannot read it.
     """
 
-    def __init__(self, folder: str | os.PathLike = DEFAULT_MODEL, cache: bool = True):
-        self.folder = pathlib.Path(folder)
-        self.metadata = read_metadata(self.folder)
+    def __init__(self, model: str | os.PathLike = DEFAULT_MODEL, cache: bool = True):
+        found = ExportedModel(model)
+        self.folder, self.metadata = found.folder, found.metadata
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
         self._shape = tuple(self.metadata["input"]["shape"])
-        program = load_program(self.folder, ARTEFACT, self.metadata)
-        self._call = Executable(program, cache=cache)
+        self._call = Executable(
+            found.program(ARTEFACT),
+            found.weights(),
+            cache=cache,
+            build_again=functools.partial(found.build_again, ARTEFACT),
+        )
 
     def predict(self, faces: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
         """Probabilities of each class for each face.
@@ -127,50 +125,6 @@ class Predictor:
         padding = np.zeros((size - len(faces), *self._shape), np.uint8)
         probabilities = self._call(np.concatenate([faces, padding]))
         return np.asarray(probabilities)[: len(faces)]
-
-
-def read_metadata(folder: str | os.PathLike) -> dict:
-    """Returns what an exported model's folder says of it.
-
-    Raises:
-      ModelError: it is missing or damaged.
-    """
-    path = pathlib.Path(folder) / METADATA
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path} is missing: {path.parent} is no exported model; make one with "
-            "python scripts/export.py --workdir RUN --out MODEL"
-        ) from None
-    except ValueError as error:
-        raise ModelError(
-            f"{path} is damaged ({error}): export the model again"
-        ) from None
-
-
-def load_program(
-    folder: str | os.PathLike, name: str, metadata: dict
-) -> jax.export.Exported:
-    """Returns one of the exported programs of a model's folder.
-
-    Raises:
-      ModelError: it is missing, or this jax cannot read it.
-    """
-    path = pathlib.Path(folder) / name
-    try:
-        return jax.export.deserialize(bytearray(path.read_bytes()))
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing: export the model again") from None
-    except Exception as error:  # what a bad buffer raises is not documented
-        made_with = metadata.get("versions", {}).get("jax", "an unknown version")
-        raise ModelError(
-            f"{path}: jax {jax.__version__} cannot read this program, which was "
-            f"exported with jax {made_with} ({type(error).__name__}). An older jax "
-            "does not read a newer one's: install that one, or export again from the "
-            "parameters with this one:\n"
-            f"  python scripts/export.py --model {path.parent} --out NEW_MODEL"
-        ) from error
 
 
 def fit_face(face: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

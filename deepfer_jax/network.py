@@ -2,6 +2,7 @@
 
 network = load_network("runs/tiny")          # a training run: its best checkpoint
 network = load_network("models/tiny")        # or what scripts/export.py wrote
+network = load_network("tiny")               # or a model that ships
 model = create_network(network.model, network.classes)
 logits = model.apply(network.variables, images)
 """
@@ -16,18 +17,24 @@ from typing import Any, NamedTuple
 import flax
 import flax.linen as nn
 import jax.numpy as jnp
-import safetensors.numpy
+import numpy as np
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.inference import METADATA
+from deepfer_jax.exported import (
+    METADATA,
+    PARAMETERS,
+    ExportedModel,
+    ModelError,
+    read_tensors,
+    shipped_models,
+)
 from deepfer_jax.models import create_model
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.run import restore_run
 
 _log = logging.getLogger(__name__)
 
-PARAMETERS = "params.safetensors"
 # Fields of config.model that came later, as older models had them.
 _ADDED = {"input_size": 0, "input_channels": 0, "pretrained": ""}
 
@@ -74,11 +81,14 @@ def create_network(model: ConfigDict, classes: Sequence[str], **options) -> nn.M
 def load_network(folder: str | os.PathLike) -> Network:
     """Opens a training run or an exported model, whichever the folder holds.
 
+    The name of a model that ships is that model.
+
     Raises:
       UserError: neither, or a file is missing or damaged.
     """
-    folder = pathlib.Path(folder)
-    if (folder / METADATA).exists():
+    is_name = os.fspath(folder) in shipped_models()
+    folder = folder if is_name else pathlib.Path(folder)
+    if is_name or (folder / METADATA).exists():
         variables, metadata = load_model(folder)
         calibration = metadata.get("calibration") or {}
         return Network(
@@ -145,13 +155,13 @@ def load_model(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any
     Raises:
       UserError: a file is missing or damaged.
     """
-    folder = pathlib.Path(folder)
     try:
-        metadata = json.loads((folder / METADATA).read_text())
-        flat = safetensors.numpy.load_file(folder / PARAMETERS)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing: {folder} is no model") from None
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{folder} is damaged: {error}") from None
-    metadata["model"] = _ADDED | metadata["model"]
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), metadata
+        model = ExportedModel(folder)
+        tensors = read_tensors(model.read(PARAMETERS))
+        flat = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
+    except ModelError as error:
+        raise UserError(str(error)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: {PARAMETERS} is damaged: {error}") from None
+    model.metadata["model"] = _ADDED | model.metadata["model"]
+    return flax.traverse_util.unflatten_dict(flat, sep="/"), model.metadata

@@ -17,6 +17,7 @@ from deepfer_jax.evaluate import (
     format_corruptions,
     format_result,
 )
+from deepfer_jax.exported import shipped_models
 from deepfer_jax.network import load_network
 
 
@@ -24,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="a training run: its best checkpoint")
-    source.add_argument("--model", help="a folder of scripts/export.py")
+    source.add_argument("--model", help="a name that ships, or a folder of export.py")
     add = parser.add_argument
     add("--dataset", required=True, help="fer2013, image_folder/mine, ...")
     add("--split", required=True, help="public_test, test, ...")
@@ -40,8 +41,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    folder = pathlib.Path(args.workdir or args.model)
-    network = load_network(folder)
+    source = args.workdir or args.model
+    network = load_network(source)
+    # Not among the package's own files.
+    folder = pathlib.Path("models" if source in shipped_models() else "", source)
     builder = datasets.load_builder(args.dataset, args.data_dir)
     where = (builder, args.split)
     leave_outs = [None]

@@ -23,10 +23,7 @@ def main() -> None:
         help="without temperature and threshold, which need the validation split",
     )
     parser.add_argument(
-        "--detector",
-        choices=export.FRAMINGS,
-        default="short",
-        help="of faces in frames: short for a camera, full for small ones too",
+        "--half", action="store_true", help="parameters in float16, at half the size"
     )
     args = parser.parse_args()
 
@@ -36,10 +33,10 @@ def main() -> None:
             args.out,
             args.data_dir,
             calibrated=not args.uncalibrated,
-            detector=args.detector,
+            half=args.half,
         )
     else:
-        metadata = export.export_again(args.model, args.out, args.detector)
+        metadata = export.export_again(args.model, args.out, args.half)
     print(f"{metadata['num_parameters']:,} parameters exported to {args.out}")
     if metadata["calibration"]:
         print(export.format_calibration(metadata["calibration"]))

@@ -16,9 +16,10 @@ import sys
 from typing import Any
 
 from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
-from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.exported import ModelError
+from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
 from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
-from deepfer_jax.inference import DEFAULT_MODEL, ModelError, Predictor
+from deepfer_jax.inference import DEFAULT_MODEL, Predictor
 
 
 def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:
@@ -49,15 +50,19 @@ def name_pictures(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
+    add("--model", default=DEFAULT_MODEL, help="a name that ships, or a folder")
+    add("--detector", default="auto", choices=DETECTORS, help="short: fast, near faces")
     add("--face", action="store_true", help="each image is one face, already cropped")
     add("--out", type=pathlib.Path, help="folder for the pictures with boxes on them")
     add("--no-cache", action="store_true", help="keep nothing that is compiled")
     add("paths", nargs="+", help="image files, or folders of them")
     args = parser.parse_args()
 
-    create = Predictor if args.face else Analyzer
-    model = create(args.model, cache=not args.no_cache)
+    cache = not args.no_cache
+    if args.face:
+        model = Predictor(args.model, cache)
+    else:
+        model = Analyzer(args.model, args.detector, cache)
     paths = list(find_images(args.paths))
     pictures = name_pictures(paths, args.out) if args.out else {}
     failures = 0

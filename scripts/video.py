@@ -10,16 +10,18 @@ import argparse
 import contextlib
 
 from deepfer_jax import errors
-from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.exported import ModelError
+from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
 from deepfer_jax.faces.tracking import Tracker
 from deepfer_jax.faces.video import CsvWriter, VideoWriter, follow, open_frames
-from deepfer_jax.inference import DEFAULT_MODEL, ModelError
+from deepfer_jax.inference import DEFAULT_MODEL
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, help="of scripts/export.py")
+    add("--model", default=DEFAULT_MODEL, help="a name that ships, or a folder")
+    add("--detector", default="auto", choices=DETECTORS, help="short: fast, near faces")
     add("--out", help="video to write, .mp4, with boxes and bars")
     add("--csv", help="table to write, a row a face a frame")
     add("--smoothing", type=float, default=0.4, help="time constant in seconds")
@@ -32,7 +34,7 @@ def main() -> None:
     except ImportError as error:
         raise errors.UserError(f'{error}: pip install "deepfer_jax[video]"') from None
     try:
-        analyzer = Analyzer(args.model, cache=not args.no_cache)
+        analyzer = Analyzer(args.model, args.detector, not args.no_cache)
     except ModelError as error:
         raise errors.UserError(str(error)) from None
     tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)

@@ -69,7 +69,9 @@ def test_the_second_time_nothing_is_compiled(folder, compiles):
     assert compiles == ["3"]
     check(Executable(export(3.0)), 3.0)
     Executable(DOUBLE)(X[:2])
-    Executable(DOUBLE, {"xla_disable_hlo_passes": "tree_reduction_rewriter"})(X)
+    Executable(
+        DOUBLE, compiler_options={"xla_disable_hlo_passes": "tree_reduction_rewriter"}
+    )(X)
     assert compiles == ["3", "3", "2", "3"]
     assert len(list(folder.iterdir())) == 4
 
@@ -248,5 +250,9 @@ def test_the_customary_folder(monkeypatch, system, environment, expected):
 
 def test_an_option_that_jax_does_not_know_is_left_out(folder, caplog):
     with caplog.at_level(logging.WARNING):
-        check(Executable(DOUBLE, {"xla_no_such_option_of_executables": "1"}))
+        check(
+            Executable(
+                DOUBLE, compiler_options={"xla_no_such_option_of_executables": "1"}
+            )
+        )
     assert "does without" in caplog.text

@@ -17,7 +17,8 @@ def test_exports_use_what_was_measured():
     kept = json.loads((RESULTS / "framing.json").read_text())
     best = {row["detector"]: row["best"] for row in kept}
     assert {name: f._asdict() for name, f in FRAMINGS.items()} == best
-    assert Analyzer().metadata["faces"]["framing"] == best["short"]
+    shipped = Analyzer().metadata["faces"]["detectors"]
+    assert {name: about["framing"] for name, about in shipped.items()} == best
     for row in kept:
         chosen = max(row["rows"], key=lambda r: r["accuracy"])
         assert {name: chosen[name] for name in ("margin", "offset")} == row["best"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deepfer_jax import inference
+from deepfer_jax.exported import METADATA
 from deepfer_jax.inference import ModelError, Predictor, fit_face
 
 
@@ -27,7 +28,7 @@ def model_folder(tmp_path_factory):
     program = jax.export.export(jax.jit(predict))(shape)
     (folder / inference.ARTEFACT).write_bytes(program.serialize())
     metadata = {"classes": ["bright", "dark"], "input": {"shape": [48, 48, 1]}}
-    (folder / inference.METADATA).write_text(json.dumps(metadata))
+    (folder / METADATA).write_text(json.dumps(metadata))
     return folder
 
 
@@ -147,7 +148,7 @@ def test_a_float_batch_of_the_right_shape_is_refused(predictor):
 def test_missing_and_unreadable_models_say_what_to_do(model_folder, tmp_path):
     with pytest.raises(ModelError, match=r"metadata.json is missing.*scripts/export"):
         Predictor(tmp_path)
-    (tmp_path / inference.METADATA).write_text(
+    (tmp_path / METADATA).write_text(
         json.dumps({"classes": [], "input": {"shape": []}, "versions": {"jax": "9.9"}})
     )
     with pytest.raises(ModelError, match=r"model.jax_export is missing"):

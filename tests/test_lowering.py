@@ -6,6 +6,7 @@ one. What only its compiler finds (memory, layouts) is not.
 
 import types
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from deepfer_jax import export, parallel
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident, TfData
 from deepfer_jax.evaluate import create_eval_step
+from deepfer_jax.inference import ARTEFACT
 from deepfer_jax.network import create_network
 from deepfer_jax.programs import Programs
 from deepfer_jax.state import eval_variables
@@ -108,25 +110,33 @@ def test_evaluation(config, dtype, tta):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "detector"), [("float32", "full"), ("bfloat16", "short")]
+    ("dtype", "name"),
+    [
+        ("float32", ARTEFACT),
+        ("bfloat16", ARTEFACT),
+        ("float32", "analyze_full.jax_export"),
+        ("bfloat16", "analyze_short.jax_export"),
+    ],
 )
-def test_the_programs_that_are_exported(config, dtype, detector):
+def test_the_programs_that_are_exported(config, dtype, name):
     config.model.dtype = dtype
     network = create_network(config.model, EMOTIONS)
     images = jnp.zeros((1, 48, 48, 1))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
     metadata = {
         "classes": EMOTIONS,
         "input": {"shape": (48, 48, 1)},
         "model": config.model.to_dict(),
+        "weights": list(flat),
         "faces": {
-            "detector": detector,
             "max_faces": 4,
-            "min_score": 0.5,
-            "framing": export.FRAMINGS[detector]._asdict(),
+            "detectors": {
+                detector: {"min_score": 0.5, "framing": framing._asdict()}
+                for detector, framing in export.FRAMINGS.items()
+            },
         },
     }
-    variables = jax.jit(network.init)(jax.random.key(0), images)
-    for make in (export.export_program, export.export_analyze):
-        program = make(variables, metadata)
-        assert set(program.platforms) == {"cpu", *PLATFORMS}
-        assert ("bf16" in program.mlir_module()) == (dtype == "bfloat16")
+    program = export.export_program(name, flat.values(), metadata)
+    assert set(program.platforms) == {"cpu", *PLATFORMS}
+    assert ("bf16" in program.mlir_module()) == (dtype == "bfloat16")

@@ -12,7 +12,7 @@ def test_mistakes_end_in_one_line(run_python, tmp_path, small_data_dir):
 
     expect("metadata.json is missing", "predict", "--model", tmp_path, "x.png")
     expect("config.json is missing", "export", "--workdir", tmp_path, "--out", "x")
-    expect("no model", "export", "--model", tmp_path, "--out", "x")
+    expect("is no exported model", "export", "--model", tmp_path, "--out", "x")
     expect(
         "scripts/prepare_data.py --dataset fer2013",
         *("evaluate", "--model", DEFAULT_MODEL, "--dataset", "fer2013"),

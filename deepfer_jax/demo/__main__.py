@@ -9,7 +9,9 @@ import os
 import socket
 import sys
 
-from deepfer_jax.inference import DEFAULT_MODEL, ModelError
+from deepfer_jax.exported import ModelError
+from deepfer_jax.faces.analyzer import DETECTORS
+from deepfer_jax.inference import DEFAULT_MODEL
 
 _NUM_FILES = 8192  # of sockets that are open at a moment, those to be refused included
 
@@ -35,7 +37,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     try:
-        analyzer = Analyzer(args.model, cache=not args.no_cache)
+        analyzer = Analyzer(args.model, args.detector, not args.no_cache)
     except ModelError as error:
         sys.exit(f"error: {error}")
     readers = Readers(analyzer)
@@ -55,7 +57,8 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deepfer_jax.demo")
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, help="an exported model")
+    add("--model", default=DEFAULT_MODEL, help="a name that ships, or a folder")
+    add("--detector", default="auto", choices=DETECTORS, help="short: fast, near faces")
     add("--host", default="127.0.0.1", help="address to listen to")
     add("--port", type=int, default=8000, help="0: any that is free")
     add(

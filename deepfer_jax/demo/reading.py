@@ -32,7 +32,7 @@ from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoding import Decoder, Refused
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
-from deepfer_jax.faces.photos import scale_faces
+from deepfer_jax.faces.photos import find_faces, scale_faces
 
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 0.1
@@ -64,6 +64,7 @@ class _Job:
     client: Client
     data: bytes
     done: asyncio.Future
+    is_still: bool = False
     photo: Photo | None = None
 
     def finish(self, result: Reading | None, error: Exception | None = None) -> None:
@@ -194,7 +195,7 @@ class Readers:
     def warm_up(self, height: int, width: int) -> None:
         """Compiles for frames of a size, so that the first need not wait."""
         self._analyzer.analyze(np.zeros((height, width, 3), np.uint8))
-        self._remember((height, width))
+        self._remember((height, width, False))
 
     async def read_frame(self, client: Client, data: bytes) -> Reading:
         """Reads a frame of a stream, in the turn of its client.
@@ -207,11 +208,14 @@ class Readers:
 
     async def read_photo(self, client: Client, data: bytes) -> Reading:
         """As `read_frame`, behind other photographs."""
-        return await self._put(self._photos, client, data)
+        return await self._put(self._photos, client, data, is_still=True)
 
-    async def _put(self, queue: FairQueue, client: Client, data: bytes) -> Reading:
+    async def _put(
+        self, queue: FairQueue, client: Client, data: bytes, is_still: bool = False
+    ) -> Reading:
         self.start()
-        job = _Job(client, data, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        job = _Job(client, data, done, is_still)
         queue.put(job)
         return await job.done
 
@@ -251,20 +255,25 @@ class Readers:
                 return None
             job.data = b""
         size = job.photo.pixels.shape[:2]
-        if queue is not self._new and not self._knows(size):
+        if queue is not self._new and not self._knows((*size, job.is_still)):
             self._new.put(job)
             return None
-        faces = self._analyzer.analyze(job.photo.pixels)[0]
-        self._remember(size)
+        faces = self._find(job.photo.pixels, job.is_still)
+        self._remember((*size, job.is_still))
         _, width, height = job.photo
         factor = np.array([width / size[1], height / size[0]], np.float32)
         return Reading(width, height, scale_faces(faces, factor))
 
-    def _knows(self, size: tuple[int, int]) -> bool:
+    def _find(self, pixels: np.ndarray, is_still: bool) -> list[Face]:
+        if is_still:
+            return find_faces(self._analyzer, pixels)
+        return self._analyzer.analyze(pixels)[0]
+
+    def _knows(self, size: tuple[int, int, bool]) -> bool:
         with self._lock:
             return size in self._known
 
-    def _remember(self, size: tuple[int, int]) -> None:
+    def _remember(self, size: tuple[int, int, bool]) -> None:
         """Sizes that are read often stay known, however many others come."""
         with self._lock:
             self._known[size] = True

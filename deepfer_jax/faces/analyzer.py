@@ -4,10 +4,11 @@
     for face in analyzer.analyze(frames)[0]:
         print(face.box, face.emotion, face.unsure)
 
-Detector, cropping, classifier and their weights are inside one exported program in a
-model's folder, so this needs jax, numpy and the standard library only.
+Detector, cropping and classifier are one exported program in a model's folder, so this
+needs jax, numpy and the standard library only.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -16,15 +17,12 @@ import jax
 import numpy as np
 
 from deepfer_jax.executables import Executable
+from deepfer_jax.exported import ExportedModel, ModelError
 from deepfer_jax.faces.face import Face, name_emotion
-from deepfer_jax.inference import (
-    DEFAULT_MODEL,
-    ModelError,
-    load_program,
-    read_metadata,
-)
+from deepfer_jax.inference import DEFAULT_MODEL
 
-ANALYZE = "analyze.jax_export"
+# What finds faces: "auto" is `full`, and stills are searched in tiles too (`photos`).
+DETECTORS = ("auto", "short", "full")
 # Heights and widths. A frame lies in the upper left of the first that holds it, so that
 # few programs are ever compiled: those of cameras, and squares for all others.
 _CANVASES = (
@@ -53,13 +51,20 @@ def compiler_options() -> dict[str, str]:
     }
 
 
+def analyze_name(detector: str) -> str:
+    """The file of the program that finds faces with this detector."""
+    return f"analyze_{detector}.jax_export"
+
+
 class Analyzer:
-    """Detector and classifier of a folder that scripts/export.py writes.
+    """Detector and classifier of a model that ships, or that scripts/export.py wrote.
 
     May be called by several threads at once.
 
     Args:
-      folder: of an exported model; by default the one that ships.
+      model: a name (`exported.shipped_models`) or a folder.
+      detector: one of DETECTORS: `full` finds small faces too, `short` those near a
+        camera in half the time.
       cache: False keeps nothing that is compiled for the next process
         (`deepfer_jax.executables`).
 
@@ -68,24 +73,43 @@ class Analyzer:
       classes: names of the probabilities, in order.
       threshold: probability below which a face is unsure; 0 if the model was exported
         without calibration.
+      detector: as given.
       max_faces: that are found in one frame.
 
     Raises:
-      ModelError: a file is missing, or this jax cannot read the program.
+      ModelError: there is no such model or detector, it is damaged, or this jax cannot
+        read it.
     """
 
-    def __init__(self, folder: str | os.PathLike = DEFAULT_MODEL, cache: bool = True):
-        self.metadata = read_metadata(folder)
+    def __init__(
+        self,
+        model: str | os.PathLike = DEFAULT_MODEL,
+        detector: str = "auto",
+        cache: bool = True,
+    ):
+        if detector not in DETECTORS:
+            raise ModelError(
+                f"detector: expected one of {', '.join(DETECTORS)}, found {detector!r}"
+            )
+        found = ExportedModel(model)
+        self.metadata, self.detector = found.metadata, detector
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold", 0.0)
-        if "faces" not in self.metadata:
+        if "detectors" not in self.metadata.get("faces", {}):
             raise ModelError(
-                f"{folder} finds no faces: export it again with scripts/export.py"
+                f"{found.folder} was exported before detectors could be chosen: "
+                f"python scripts/export.py --model {found.folder} --out NEW_MODEL"
             )
         self.max_faces = self.metadata["faces"]["max_faces"]
-        program = load_program(folder, ANALYZE, self.metadata)
-        self._analyze = Executable(program, compiler_options(), cache)
+        name = analyze_name("short" if detector == "short" else "full")
+        self._analyze = Executable(
+            found.program(name),
+            found.weights(),
+            compiler_options(),
+            cache,
+            functools.partial(found.build_again, name),
+        )
 
     def analyze(self, frames: np.ndarray) -> list[list[Face]]:
         """The faces of each frame, the surest first; none gives an empty list.

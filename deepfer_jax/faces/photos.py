@@ -35,7 +35,7 @@ _OTHER = "#8a939c"
 def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     """The faces of a photograph of any size; boxes and landmarks in its pixels.
 
-    With the detector `full` also in tiles of it (`tiles`); `short` looks once.
+    With the detector `auto` it is searched in tiles too (`deepfer_jax.faces.tiles`).
 
     Args:
       analyzer: finds and reads them.
@@ -52,9 +52,9 @@ def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
 
 
 def _find(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
-    if analyzer.metadata["faces"]["detector"] == "short":
-        return analyzer.analyze(image)[0]
-    return find_in_tiles(analyzer, image)
+    if analyzer.detector == "auto":
+        return find_in_tiles(analyzer, image)
+    return analyzer.analyze(image)[0]
 
 
 def scale_faces(faces: Sequence[Face], factor: np.ndarray) -> list[Face]:

@@ -70,7 +70,7 @@ def find_in_tiles(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     """The faces of one picture, the surest first, each once.
 
     Args:
-      analyzer: finds and reads them; one with the detector `full`.
+      analyzer: finds and reads them, with the detector `full`.
       image: uint8 [H, W, 3], RGB, of at most 3840 pixels a side.
     """
     height, width = image.shape[:2]
