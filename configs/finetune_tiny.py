@@ -11,7 +11,7 @@ def get_config():
     config = default.get_config()
     config.dataset.name = "image_folder/mine"
     config.model.name = "tiny"
-    config.model.init_from = "deepfer_jax/assets/tiny"
+    config.model.init_from = "tiny"
     config.model.normalization = "face"
     config.augment.flip = 0.5
     config.augment.rotation = 10.0
