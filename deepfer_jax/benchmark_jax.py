@@ -28,8 +28,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.random_faces import RandomFaces
-from deepfer_jax.errors import UserError
-from deepfer_jax.inference import ModelError, Predictor
+from deepfer_jax.inference import Predictor
 from deepfer_jax.network import create_network, load_network
 from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.steps import make_predict
@@ -248,10 +247,7 @@ def open_inference(folder: str | os.PathLike) -> Inference:
     Raises:
       UserError: the folder cannot be read.
     """
-    try:
-        predictor = Predictor(folder)
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    predictor = Predictor(folder)
     model = load_network(folder).model
     shape = tuple(predictor.metadata["input"]["shape"])
 

@@ -3,12 +3,17 @@
 A `UserError` message names the file, the field, what was expected, what was found and
 what to do. Commands print it as one line, without a traceback, and exit with code 1:
 
+    with errors.needs("train"):
+        from deepfer_jax.evaluate import evaluate_split
+
     with errors.reported():
         main()
 """
 
 import contextlib
+import os
 import sys
+from collections.abc import Iterator
 
 
 class UserError(ValueError):
@@ -16,10 +21,58 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def reported():
-    """Turns a `UserError` into `error: ...` on standard error and exit code 1."""
+def reported() -> Iterator[None]:
+    """Ends a command in one line where something stops it, and with a fitting code.
+
+    `error: ...` on standard error and 1 for a `UserError` and for what the system
+    refuses, such as a full disk; `interrupted` and 130 for Ctrl-C; 141 without a word
+    where whoever read the output has left (`| head`).
+    """
     try:
         yield
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except BrokenPipeError:
+        _end(None, 141)
+    except OSError as error:
+        where = error.filename or "standard output"
+        _end(f"error: {where}: {error.strerror or error}", 1)
+
+
+def _end(line: str | None, code: int) -> None:
+    if line:
+        print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.exit(code)
+    # What cannot be written is not tried again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around imports of what an extra installs: says how, where it is not there.
+
+    `--help` then shows what the command's own text says of it.
+
+    Args:
+      extra: of pyproject.toml, such as "train".
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("deepfer_jax"):
+            raise
+        line = (
+            f"{error.name} is not installed: in a clone of this project\n"
+            f'  pip install -e ".[{extra}]"\n'
+            f'or beside an installed one  pip install "deepfer_jax[{extra}]"'
+        )
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(f"{sys.modules['__main__'].__doc__}\n{line}")
+            sys.exit(0)
+        _end(f"error: {line}", 1)

@@ -50,6 +50,7 @@ from deepfer_jax.network import (
     load_model,
     load_network,
 )
+from deepfer_jax.outputs import replacing
 from deepfer_jax.run import read_config
 from deepfer_jax.steps import make_predict
 
@@ -177,7 +178,6 @@ def export_again(
 def _write(
     folder: pathlib.Path, variables: Any, metadata: dict[str, Any], half: bool
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     flat = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     # safetensors silently scrambles arrays that are not contiguous.
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
@@ -209,9 +209,8 @@ def _write(
     metadata["sha256"][METADATA] = digest_of_fields(metadata)
     files[METADATA] = (json.dumps(metadata, indent=2) + "\n").encode()
     for name, data in files.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_bytes(data)
-        os.replace(temporary, folder / name)
+        with replacing(folder / name) as path:
+            path.write_bytes(data)
 
 
 def export_program(

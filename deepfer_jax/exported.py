@@ -22,6 +22,8 @@ import jax
 import jax.export
 import numpy as np
 
+from deepfer_jax.errors import UserError
+
 METADATA = "metadata.json"
 PARAMETERS = "params.safetensors"
 ASSETS = pathlib.Path(__file__).parent / "assets"
@@ -30,7 +32,7 @@ _DTYPES = {"F32": np.float32, "F16": np.float16}
 _log = logging.getLogger(__name__)
 
 
-class ModelError(ValueError):
+class ModelError(UserError):
     """The model folder, or what the model was given, cannot be used."""
 
 

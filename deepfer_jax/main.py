@@ -5,15 +5,20 @@ Any field of the configuration can be set on the command line:
 stopped.
 """  # noqa: E501
 
+import ast
 import logging
+import re
 import sys
-
-import jax
-from absl import app, flags
-from ml_collections import config_flags
+from typing import Any
 
 from deepfer_jax import errors
-from deepfer_jax.train import Stopped, train_and_evaluate
+
+with errors.needs("train"):
+    import jax
+    from absl import app, flags
+    from ml_collections import config_flags
+
+    from deepfer_jax.train import Stopped, train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Recipe, a file of configs/.", lock_config=True
@@ -21,6 +26,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: checkpoints, metrics, configuration."
 )
+
+_OPTION = "--config.model.options."
 
 
 def main(argv: list[str]) -> None:
@@ -43,15 +50,46 @@ def main(argv: list[str]) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """As absl's own, but a recipe or field that there is not ends in one line."""
+    """As absl's own, but a recipe or field that there is not ends in one line.
+
+    Options of a network, which no recipe lists, can be set too:
+    `--config.model.options.stochastic_depth=0.1`.
+    """
+    given = [a.partition("=")[::2] for a in argv if a.startswith(_OPTION)]
+    argv = [a for a in argv if not a.startswith(_OPTION)]
+    sys.argv[:] = argv  # where ml_collections looks for fields
     try:
         rest = app.parse_flags_with_usage(argv)
-        _ = _CONFIG.value.seed  # a file that was not found shows here
-    except AttributeError as error:
-        sys.exit(f"error: no such field of the configuration: {error}")
+        config = _CONFIG.value
+        _ = config.seed  # a file that was not found shows here
+    except (AttributeError, KeyError) as error:
+        sys.exit(_name_unknown_field(argv, error))
     except OSError as error:
-        sys.exit(f"error: {error}")
+        missing = re.findall("No such file or directory: '(.*)'", str(error))
+        reason = f"{missing[0]} is missing" if missing else str(error)
+        sys.exit(f"error: --config: {reason}: name a recipe of configs/")
+    with config.model.options.unlocked():
+        for name, text in given:
+            config.model.options[name.removeprefix(_OPTION)] = _read_value(text)
     return rest
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _name_unknown_field(argv: list[str], error: Exception) -> str:
+    """The line for a `--config.FIELD` that there is not, and the nearest that is."""
+    said = str(error).replace("\\n", " ")
+    unknown = re.search(r"\w+", said)[0]
+    near = re.search(r"Did you mean \W*(\w+)", said)
+    given = [a.partition("=")[0] for a in argv]
+    name = next((a for a in given if unknown in a.split(".")), unknown)
+    hint = f": do you mean {near[1]}?" if near else ""
+    return f"error: {name}: the configuration has no field {unknown!r}{hint}"
 
 
 if __name__ == "__main__":

@@ -159,8 +159,8 @@ def load_model(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any
         model = ExportedModel(folder)
         tensors = read_tensors(model.read(PARAMETERS))
         flat = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
-    except ModelError as error:
-        raise UserError(str(error)) from None
+    except ModelError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: {PARAMETERS} is damaged: {error}") from None
     model.metadata["model"] = _ADDED | model.metadata["model"]

@@ -17,9 +17,12 @@ import pathlib
 import sys
 import tempfile
 
-from deepfer_jax import benchmark, errors
-from deepfer_jax.benchmark_realtime import benchmark_realtime
-from deepfer_jax.inference import DEFAULT_MODEL
+from deepfer_jax import errors
+
+with errors.needs("train"):
+    from deepfer_jax import benchmark
+    from deepfer_jax.benchmark_realtime import benchmark_realtime
+    from deepfer_jax.inference import DEFAULT_MODEL
 
 
 def numbers(text: str) -> list[int]:

@@ -6,8 +6,10 @@ python scripts/ensemble.py runs/*/eval/fer2013_public_test_ten_crop.npz
 import argparse
 import json
 
-from deepfer_jax import errors
-from deepfer_jax.ensemble import evaluate_ensemble, load_members
+from deepfer_jax import errors, outputs
+
+with errors.needs("train"):
+    from deepfer_jax.ensemble import evaluate_ensemble, load_members
 
 
 def main() -> None:
@@ -26,8 +28,8 @@ def main() -> None:
         f"(95 % interval {low:.2%} to {high:.2%}, {result['n']:,} faces)"
     )
     if args.out:
-        with open(args.out, "w") as file:
-            file.write(json.dumps(result, indent=2) + "\n")
+        with outputs.replacing(args.out) as path:
+            path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

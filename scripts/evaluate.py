@@ -8,17 +8,19 @@ import argparse
 import pathlib
 
 from deepfer_jax import errors
-from deepfer_jax.data import datasets
-from deepfer_jax.data.audit import near_copies_of
-from deepfer_jax.evaluate import (
-    VIEWS,
-    evaluate_corruptions,
-    evaluate_split,
-    format_corruptions,
-    format_result,
-)
-from deepfer_jax.exported import shipped_models
-from deepfer_jax.network import load_network
+
+with errors.needs("train"):
+    from deepfer_jax.data import datasets
+    from deepfer_jax.data.audit import near_copies_of
+    from deepfer_jax.evaluate import (
+        VIEWS,
+        evaluate_corruptions,
+        evaluate_split,
+        format_corruptions,
+        format_result,
+    )
+    from deepfer_jax.exported import shipped_models
+    from deepfer_jax.network import load_network
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,7 +7,10 @@ With --model in place of --workdir, an exported model is made again by this jax.
 
 import argparse
 
-from deepfer_jax import errors, export
+from deepfer_jax import errors
+
+with errors.needs("train"):
+    from deepfer_jax import export
 
 
 def main() -> None:

@@ -9,14 +9,16 @@ import json
 import pathlib
 
 from deepfer_jax import errors
-from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.blazeface import BLAZEFACES
-from deepfer_jax.faces.recall import (
-    measure_beside_litert,
-    measure_flicker,
-    measure_recall,
-)
-from deepfer_jax.inference import DEFAULT_MODEL
+
+with errors.needs("train"):
+    from deepfer_jax.faces.analyzer import Analyzer
+    from deepfer_jax.faces.blazeface import BLAZEFACES
+    from deepfer_jax.faces.recall import (
+        measure_beside_litert,
+        measure_flicker,
+        measure_recall,
+    )
+    from deepfer_jax.inference import DEFAULT_MODEL
 
 
 def main() -> None:

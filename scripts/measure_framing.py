@@ -7,11 +7,13 @@ import argparse
 import json
 
 from deepfer_jax import errors
-from deepfer_jax.data import datasets
-from deepfer_jax.faces.blazeface import BLAZEFACES
-from deepfer_jax.faces.framing import measure_framing
-from deepfer_jax.inference import DEFAULT_MODEL
-from deepfer_jax.network import load_network
+
+with errors.needs("train"):
+    from deepfer_jax.data import datasets
+    from deepfer_jax.faces.blazeface import BLAZEFACES
+    from deepfer_jax.faces.framing import measure_framing
+    from deepfer_jax.inference import DEFAULT_MODEL
+    from deepfer_jax.network import load_network
 
 
 def main() -> None:

@@ -5,10 +5,11 @@ python scripts/model_card.py --model deepfer_jax/assets/tiny \
 """
 
 import argparse
-import pathlib
 
-from deepfer_jax import errors
-from deepfer_jax.model_card import model_card
+from deepfer_jax import errors, outputs
+
+with errors.needs("train"):
+    from deepfer_jax.model_card import model_card
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the page to write")
     args = parser.parse_args()
     text = model_card(args.model, args.results)
-    pathlib.Path(args.out).write_text(text)
+    with outputs.replacing(args.out) as path:
+        path.write_text(text)
     print(args.out)
 
 

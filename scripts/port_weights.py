@@ -9,7 +9,9 @@ python scripts/port_weights.py --source dlib \\
 import argparse
 
 from deepfer_jax import errors
-from deepfer_jax.pretrained import port
+
+with errors.needs("train"):
+    from deepfer_jax.pretrained import port
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ import pathlib
 import sys
 from typing import Any
 
+from deepfer_jax import errors, outputs
 from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
-from deepfer_jax.exported import ModelError
 from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
 from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
 from deepfer_jax.inference import DEFAULT_MODEL, Predictor
@@ -36,14 +36,20 @@ def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:
 def name_pictures(
     paths: list[pathlib.Path], out: pathlib.Path
 ) -> dict[pathlib.Path, pathlib.Path]:
-    """Where each image's picture goes: below `out` as the images lie, all JPEG."""
-    whole = [path.absolute() for path in paths]
+    """Where each image's picture goes: below `out` as the images lie, all JPEG.
+
+    Raises:
+      UserError: a picture would lie where an image is, or where another would.
+    """
+    whole = [path.resolve() for path in paths]
     root = os.path.commonpath([path.parent for path in whole]) if whole else ""
     names = {}
     for path, full in zip(paths, whole, strict=True):
         name = out / full.relative_to(root)
         is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
         names[path] = name if is_jpeg else name.with_name(f"{name.name}.jpg")
+    by_image = dict(zip(whole, names.values(), strict=True))
+    outputs.check(by_image.values(), whole)
     return names
 
 
@@ -64,6 +70,8 @@ def main() -> int:
     else:
         model = Analyzer(args.model, args.detector, cache)
     paths = list(find_images(args.paths))
+    if not paths:
+        raise errors.UserError(f"{', '.join(args.paths)}: no image is there")
     pictures = name_pictures(paths, args.out) if args.out else {}
     failures = 0
     for path in paths:
@@ -78,7 +86,7 @@ def main() -> int:
                 if args.out:
                     picture = draw_faces(image, faces, model.classes)
                     line["annotated"] = save_picture(picture, pictures[path])
-        except (ImageError, ModelError) as error:
+        except (ImageError, errors.UserError) as error:
             line["error"] = str(error)
             failures += 1
         print(json.dumps(line), flush=True)
@@ -86,7 +94,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with errors.reported():
         sys.exit(main())
-    except ModelError as error:
-        sys.exit(f"error: {error}")

@@ -8,10 +8,12 @@ import argparse
 import pathlib
 
 from deepfer_jax import errors
-from deepfer_jax.data import datasets
-from deepfer_jax.data.audit import audit, format_audit, write_audit
-from deepfer_jax.data.image_folder import COLORS, UNKNOWN_CLASSES, parse_class_names
-from deepfer_jax.data.prepare import prepare
+
+with errors.needs("train"):
+    from deepfer_jax.data import datasets
+    from deepfer_jax.data.audit import audit, format_audit, write_audit
+    from deepfer_jax.data.image_folder import COLORS, UNKNOWN_CLASSES, parse_class_names
+    from deepfer_jax.data.prepare import prepare
 
 
 def create_parser() -> argparse.ArgumentParser:

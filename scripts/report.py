@@ -6,8 +6,10 @@ python scripts/report.py --workdir runs/tiny
 import argparse
 import pathlib
 
-from deepfer_jax import errors
-from deepfer_jax.report import create_report
+from deepfer_jax import errors, outputs
+
+with errors.needs("train"):
+    from deepfer_jax.report import create_report
 
 
 def main() -> None:
@@ -29,8 +31,8 @@ def main() -> None:
     data_dir = None if args.no_faces else args.data_dir
     page = create_report(args.workdir, args.evaluation, data_dir)
     out = pathlib.Path(args.out or pathlib.Path(args.workdir) / "report.html")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    with outputs.replacing(out) as path:
+        path.write_text(page, encoding="utf-8")
     print(f"{out}: {len(page) / 1e6:.1f} MB")
 
 

@@ -8,15 +8,18 @@ import pathlib
 import runpy
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from PIL import Image
+from deepfer_jax import errors, outputs
 
-from deepfer_jax import augment
-from deepfer_jax.data.contact_sheet import contact_sheet
-from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.synthetic import draw_face
+with errors.needs("train"):
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from PIL import Image
+
+    from deepfer_jax import augment
+    from deepfer_jax.data.contact_sheet import contact_sheet
+    from deepfer_jax.data.emotions import EMOTIONS
+    from deepfer_jax.data.synthetic import draw_face
 
 
 def main() -> None:
@@ -43,9 +46,11 @@ def main() -> None:
         mix(key, images, targets, 1.0)[0] for mix in (augment.mixup, augment.cutmix)
     ]
     pictures = np.rint(255 * np.array(rows)[..., 0]).astype(np.uint8)
-    Image.fromarray(contact_sheet(pictures)).save(args.out)
+    with outputs.replacing(args.out) as path:
+        Image.fromarray(contact_sheet(pictures)).save(path)
     print(f"{args.out}: originals, 6 rows of {options}, one of mixup, one of cutmix")
 
 
 if __name__ == "__main__":
-    main()
+    with errors.reported():
+        main()

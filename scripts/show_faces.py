@@ -5,12 +5,15 @@ python scripts/show_faces.py --dataset synthetic_faces --out faces.png
 
 import argparse
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from deepfer_jax import errors, outputs
 
-from deepfer_jax.data.contact_sheet import GAP, contact_sheet
-from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.synthetic import draw_face
+with errors.needs("train"):
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    from deepfer_jax.data.contact_sheet import GAP, contact_sheet
+    from deepfer_jax.data.emotions import EMOTIONS
+    from deepfer_jax.data.synthetic import draw_face
 
 _MARGIN = 76
 
@@ -43,9 +46,11 @@ def main() -> None:
         for name in EMOTIONS
     ]
     sheet = contact_sheet(np.array(faces), args.scale)
-    name_rows(sheet, EMOTIONS).save(args.out)
+    with outputs.replacing(args.out) as path:
+        name_rows(sheet, EMOTIONS).save(path)
     print(args.out)
 
 
 if __name__ == "__main__":
-    main()
+    with errors.reported():
+        main()

@@ -12,7 +12,7 @@ import json
 import pathlib
 import tempfile
 
-from deepfer_jax import errors
+from deepfer_jax import errors, outputs
 from deepfer_jax.demo.soak import find_failures, soak
 
 _SCRIPTS = pathlib.Path(__file__).parent
@@ -33,7 +33,8 @@ def main() -> None:
         )
     text = json.dumps(document, indent=2)
     if args.out:
-        args.out.write_text(text + "\n")
+        with outputs.replacing(args.out) as path:
+            path.write_text(text + "\n")
     else:
         print(text)
     if failures := list(find_failures(document)):

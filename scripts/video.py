@@ -9,12 +9,14 @@ The input is a file, the number of a camera (Ctrl-C ends it), or a folder.
 import argparse
 import contextlib
 
-from deepfer_jax import errors
-from deepfer_jax.exported import ModelError
+from deepfer_jax import errors, outputs
 from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
 from deepfer_jax.faces.tracking import Tracker
 from deepfer_jax.faces.video import CsvWriter, VideoWriter, follow, open_frames
 from deepfer_jax.inference import DEFAULT_MODEL
+
+with errors.needs("video"):
+    from tqdm import tqdm
 
 
 def main() -> None:
@@ -29,22 +31,19 @@ def main() -> None:
     add("input", help="video file, number of a camera, or folder of images")
     args = parser.parse_args()
 
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise errors.UserError(f'{error}: pip install "deepfer_jax[video]"') from None
-    try:
-        analyzer = Analyzer(args.model, args.detector, not args.no_cache)
-    except ModelError as error:
-        raise errors.UserError(str(error)) from None
+    written = [path for path in (args.out, args.csv) if path]
+    outputs.check(written, [args.input])
+    analyzer = Analyzer(args.model, args.detector, not args.no_cache)
     tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(open_frames(args.input))
         writers = []
         if args.csv:
-            writers.append(CsvWriter(args.csv, analyzer.classes))
+            path = stack.enter_context(outputs.replacing(args.csv))
+            writers.append(CsvWriter(path, analyzer.classes))
         if args.out:
-            writers.append(VideoWriter(args.out, frames.rate, analyzer.classes))
+            path = stack.enter_context(outputs.replacing(args.out))
+            writers.append(VideoWriter(path, frames.rate, analyzer.classes))
         for writer in writers:
             stack.callback(writer.close)
         progress = stack.enter_context(tqdm(total=frames.num, unit="frame"))

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deepfer_jax.data.images import ImageError
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.tiles import find_in_tiles
+from deepfer_jax.outputs import replacing
 
 # Larger photographs are made smaller before faces are looked for.
 _LONGEST = 1920
@@ -120,11 +120,8 @@ def save_picture(picture: Image.Image, out: pathlib.Path) -> str:
     """Writes a picture, and its folder; returns its name.
 
     Raises:
-      ImageError: it cannot be written.
+      UserError: it cannot be written.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(out, quality=92)
-    except OSError as error:
-        raise ImageError(f"{out}: {error.strerror or error}") from None
+    with replacing(out) as path:
+        picture.save(path, quality=92)
     return str(out)

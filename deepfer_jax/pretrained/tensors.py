@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.outputs import replacing
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -94,7 +95,8 @@ def write_ported(
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     # safetensors silently scrambles arrays that are not contiguous.
     flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
-    pathlib.Path(path).write_bytes(safetensors.numpy.save(flat, metadata))
+    with replacing(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(flat, metadata))
 
 
 def read_ported(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
