@@ -7,11 +7,13 @@
     checkpoints.save(state, {"accuracy": 0.64})
 
 Orbax restores data with flipped bits without a word, so `<step>.sha256` stands beside
-each checkpoint `<step>/`, written last and readable by `sha256sum -c`. A checkpoint
-without it is a save that was cut off and is not counted; one that does not agree with
-it is damaged: it is named, and the newest whole one is used. This is the only file that
-imports Orbax; its CheckpointManager is not used, since it can neither leave out damaged
-checkpoints nor be opened beside a run that is saving.
+each checkpoint `<step>/`, readable by `sha256sum -c`. One that does not agree with it
+is damaged: it is named, and the newest whole one is used. A checkpoint is written as
+`<step>.unfinished/`, which is what a save that was cut off leaves behind, and is given
+its name last. Only these names are ever removed: what else lies in the folder is its
+owner's. This is the only file that imports Orbax; its CheckpointManager is not used,
+since it can neither leave out damaged checkpoints nor be opened beside a run that is
+saving.
 """
 
 import hashlib
@@ -20,6 +22,7 @@ import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -30,6 +33,7 @@ from deepfer_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 _KEEP_LATEST = 2
+_UNFINISHED = ".unfinished"
 
 
 class Checkpoints:
@@ -41,7 +45,8 @@ class Checkpoints:
         Any number of readers may look on at the same time.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged.
+      UserError: there are checkpoints, and all are damaged; or, when writable, one has
+        no sums.
     """
 
     def __init__(self, folder: str | os.PathLike, writable: bool = False):
@@ -50,17 +55,31 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         self.steps = []
         damage = {}
-        for manifest in self.folder.glob("*.sha256"):
-            step = int(manifest.stem)
-            lines = _find_damage(manifest)
+        for step in checkpoint_steps(self.folder):
+            lines = self._find_damage(step, writable)
             if lines:
                 damage[step] = lines
-            else:
+            elif lines is not None:
                 self.steps.append(step)
         self.steps.sort()
         self._report(damage)
         if writable:
-            self._clear_away()
+            self._clear_away(damage)
+
+    def _find_damage(self, step: int, writable: bool) -> list[str] | None:
+        """What is wrong, a line a file; None for what was never a whole checkpoint."""
+        manifest, folder = self._manifest(step), self.folder / str(step)
+        cut_off = (self.folder / f"{step}{_UNFINISHED}").exists()
+        if manifest.exists():
+            return None if cut_off and not folder.exists() else _find_damage(manifest)
+        if not (folder / "metadata.json").exists():
+            return None
+        if writable:
+            raise UserError(
+                f"{folder} has no sums ({manifest.name} is missing), so whether it is "
+                "whole cannot be known: bring them back, or move that folder away"
+            )
+        return None
 
     def _report(self, damage: dict[int, list[str]]) -> None:
         report = [
@@ -76,14 +95,22 @@ class Checkpoints:
         for line in report:
             _log.warning("%s: %s: not used", self.folder, line)
 
-    def _clear_away(self) -> None:
-        """Removes whatever belongs to no whole checkpoint."""
-        whole = {str(step) for step in self.steps}
-        for path in self.folder.iterdir():
-            if path.name.removesuffix(".sha256") in whole:
-                continue
-            _log.warning("%s: not a whole checkpoint: removed", path)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    def _clear_away(self, damaged: Collection[int]) -> None:
+        """Removes what saves that were cut off have left, and what is damaged."""
+        for step in set(checkpoint_steps(self.folder)) - set(self.steps):
+            if step not in damaged:  # those are named already
+                path = self.folder / str(step)
+                _log.warning("%s: not a whole checkpoint: removed", path)
+            self._remove(step)
+        for path in self.folder.glob(f"*{_UNFINISHED}"):
+            if path.name.removesuffix(_UNFINISHED).isdecimal():
+                shutil.rmtree(path)
+
+    def _remove(self, step: int) -> None:
+        self._manifest(step).unlink(missing_ok=True)
+        for name in (f"{step}", f"{step}{_UNFINISHED}"):
+            if (self.folder / name).exists():
+                shutil.rmtree(self.folder / name)
 
     def save(self, state: Any, metadata: dict) -> None:
         """Returns when the checkpoint and its sums are on disk; keeps latest and best.
@@ -91,27 +118,40 @@ class Checkpoints:
         Args:
           state: a pytree with the scalar `step`; a step saved before is left as it is.
           metadata: JSON values; `accuracy`, of the validation split, ranks it as best.
+
+        Raises:
+          UserError: it cannot be written, as on a full disk; nothing of it is left.
         """
         step = int(state.step)
         if step in self.steps:
             return
-        target = self.folder / str(step)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(target / "state", state)
-        (target / "metadata.json").write_text(json.dumps(metadata, indent=1))
-        manifest = self._manifest(step)
-        temporary = manifest.with_suffix(".tmp")
-        temporary.write_text(
-            "".join(f"{digest}  {name}\n" for name, digest in _sums(target).items())
-        )
-        os.replace(temporary, manifest)
+        try:
+            self._write(step, state, metadata)
+        except Exception as error:  # Orbax has one of its own for a full disk
+            self._remove(step)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            whole = f"of step {self.steps[-1]}" if self.steps else "not there yet"
+            raise UserError(
+                f"{self.folder}: the checkpoint of step {step} cannot be written "
+                f"({reason}); the newest whole one is {whole}: make room and start "
+                "again"
+            ) from None
         self.steps = sorted([*self.steps, step])
         best = self._best()
         for old in self.steps[:-_KEEP_LATEST]:
             if old != best:
-                self._manifest(old).unlink()
-                shutil.rmtree(self.folder / str(old))
+                self._remove(old)
                 self.steps.remove(old)
+
+    def _write(self, step: int, state: Any, metadata: dict) -> None:
+        target = self.folder / f"{step}{_UNFINISHED}"
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(target / "state", state)
+        (target / "metadata.json").write_text(json.dumps(metadata, indent=1))
+        sums = _sums(target).items()
+        lines = [f"{digest}  {step}/{name}\n" for name, digest in sums]
+        self._manifest(step).write_text("".join(lines))
+        target.rename(self.folder / str(step))
 
     def newest(self) -> int | None:
         """Step of the newest whole checkpoint; None where there is none."""
@@ -165,12 +205,16 @@ class Checkpoints:
         return self.folder / f"{step}.sha256"
 
 
+def checkpoint_steps(folder: pathlib.Path) -> list[int]:
+    """Steps of which a checkpoint, or a part of one, lies in the folder."""
+    names = {path.name.removesuffix(".sha256") for path in folder.glob("*")}
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def _sums(folder: pathlib.Path) -> dict[str, str]:
-    """SHA-256 of every file, by its path from the folder's parent."""
+    """SHA-256 of every file, by its path in the folder."""
     return {
-        str(path.relative_to(folder.parent)): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -178,9 +222,10 @@ def _sums(folder: pathlib.Path) -> dict[str, str]:
 
 def _find_damage(manifest: pathlib.Path) -> list[str]:
     """Compares a checkpoint with its sums: what is wrong, a line a file."""
+    folder = manifest.with_suffix("")
     lines = manifest.read_text(errors="replace").splitlines()
     expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    found = _sums(manifest.with_suffix(""))
+    found = {f"{folder.name}/{name}": x for name, x in _sums(folder).items()}
     missing = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
     changed = [
         f"{name} is not as it was saved"

@@ -4,16 +4,19 @@ workdir = open_workdir("runs/tiny", config)     # to train
 run = restore_run("runs/tiny")                  # to evaluate or export
 """
 
+import contextlib
 import json
 import logging
 import os
 import pathlib
+import platform
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from deepfer_jax.augment import AugmentOptions
-from deepfer_jax.checkpoint import Checkpoints
+from deepfer_jax.checkpoint import Checkpoints, checkpoint_steps
 from deepfer_jax.errors import UserError
 from deepfer_jax.losses import CLASS_WEIGHTS
 from deepfer_jax.preprocess import NORMALIZATIONS
@@ -111,7 +114,7 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
     workdir = pathlib.Path(workdir).absolute()
     path = workdir / "config.json"
     text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
-    started = any((workdir / "checkpoints").glob("*.sha256"))
+    started = bool(checkpoint_steps(workdir / "checkpoints"))
     if started and not path.exists():
         raise UserError(
             f"{workdir} holds checkpoints but no config.json: name another --workdir"
@@ -138,6 +141,37 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
     temporary.write_text(text + "\n")
     os.replace(temporary, path)
     return workdir
+
+
+@contextlib.contextmanager
+def locked(workdir: str | os.PathLike) -> Iterator[None]:
+    """Keeps other processes from training in this folder, which is made.
+
+    Where the system knows no such locks (Windows), nobody is kept out. A lock ends with
+    its process, however that ends.
+
+    Raises:
+      UserError: another process has it; it is named.
+    """
+    folder = pathlib.Path(workdir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder} is being trained by {file.read().strip() or 'another'}: "
+                "wait until it ends, or name another --workdir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 class Run(NamedTuple):

@@ -15,6 +15,7 @@ import math
 import os
 import pathlib
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ from deepfer_jax.preprocess import make_preprocess, to_unit
 from deepfer_jax.pretrained.port import load_ported
 from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.progress import Progress
-from deepfer_jax.run import check_config, open_workdir
+from deepfer_jax.run import check_config, locked, open_workdir
 from deepfer_jax.state import TrainState, eval_variables, with_variables
 from deepfer_jax.writers import MetricWriter
 
@@ -71,7 +72,11 @@ def train_and_evaluate(
       Stopped: SIGTERM or SIGINT came; everything is saved.
     """
     check_config(config)
-    workdir = open_workdir(workdir, config)
+    with locked(workdir):
+        return _train(config, open_workdir(workdir, config))
+
+
+def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     train_data, validation_data = open_data(config)
     steps_per_epoch = train_data.steps_per_epoch
     num_steps = config.train.num_epochs * steps_per_epoch
@@ -79,6 +84,9 @@ def train_and_evaluate(
     programs = Programs(config, train_data)
     checkpoints = Checkpoints(workdir / "checkpoints", writable=True)
     newest = checkpoints.newest()
+    if newest is not None:
+        data = {"train": train_data, "validation": validation_data}
+        check_same_data(checkpoints.metadata(newest), data, config.dataset)
     phase = programs.groups.phase(max((newest or 0) - 1, 0) // steps_per_epoch)
     state = programs.create_state(phase)
     if newest is None and (config.model.init_from or config.model.pretrained):
@@ -129,6 +137,27 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
             (dataset.validation_split, None),
         )
     )
+
+
+def check_same_data(
+    metadata: dict[str, Any],
+    data: dict[str, Resident | TfData],
+    dataset: ConfigDict,
+) -> None:
+    """Compares the data with what a checkpoint was trained on.
+
+    Raises:
+      UserError: the faces or labels of a split have changed since.
+    """
+    for name, there in metadata.get("data", {}).items():
+        now = data[name].fingerprint
+        if there != now:
+            split = dataset[f"{name}_split"]
+            raise UserError(
+                f"{dataset.name} in {dataset.data_dir}, split {split}, is not what "
+                f"this run was trained on: its fingerprint was {there}, now {now}. "
+                "Bring the data back, or name another --workdir"
+            )
 
 
 def start_weights(
@@ -188,6 +217,10 @@ class Trainer:
         self.num_steps = config.train.num_epochs * self.steps_per_epoch
         self.steps_per_call = steps_per_call(config.train, self.steps_per_epoch)
         self.eval_step = create_eval_step(config.model, train_data.classes)
+        self.fingerprints = {
+            "train": train_data.fingerprint,
+            "validation": validation_data.fingerprint,
+        }
         self.signum = None
 
     def run(self, programs: Programs, state: TrainState, phase: Phase) -> None:
@@ -298,6 +331,7 @@ class Trainer:
             "accuracy": accuracy,
             "image_shape": list(self.train_data.image_shape),
             "classes": list(self.train_data.classes),
+            "data": self.fingerprints,
         }
         self.checkpoints.save(state, metadata)
 
@@ -331,6 +365,9 @@ class Trainer:
         def note(signum, _):
             self.signum = signum
 
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only there can signals be noted
+            return
         old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -99,13 +101,59 @@ def test_damage_is_named_and_an_older_checkpoint_used(saved, damage, which, capl
 
 
 def test_a_save_that_was_cut_off_does_not_count(saved, caplog):
-    (saved / "30.sha256").unlink()
-    assert Checkpoints(saved).newest() == 20
-    assert (saved / "30").exists()
-    with caplog.at_level(logging.WARNING):
+    for has_sums in (False, True):  # the last moment is between these two
+        shutil.copytree(saved / "30", saved / "40.unfinished")
+        if has_sums:
+            shutil.copy(saved / "30.sha256", saved / "40.sha256")
+        assert Checkpoints(saved).newest() == 30
+        assert (saved / "40.unfinished").exists()
+        with caplog.at_level(logging.WARNING):
+            checkpoints = Checkpoints(saved, writable=True)
+        assert checkpoints.newest() == 30
+        assert not list(saved.glob("40*"))
+    checkpoints.save(make_state(40), {"accuracy": 0.7, "epoch": 40})
+    assert Checkpoints(saved).newest() == 40
+
+
+def test_a_checkpoint_without_its_sums_stops_the_run(saved):
+    for step in (10, 20, 30):
+        (saved / f"{step}.sha256").unlink()
+    with pytest.raises(UserError, match=r"10 has no sums \(10.sha256 is missing\)"):
         Checkpoints(saved, writable=True)
-    assert not (saved / "30").exists()
-    assert "30: not a whole checkpoint" in caplog.text
+    assert all((saved / str(step) / "metadata.json").exists() for step in (10, 20, 30))
+    assert Checkpoints(saved).newest() is None
+
+
+def test_what_others_put_there_is_left_alone(saved):
+    shutil.copytree(saved / "20", saved / "20_backup")
+    for name in ("notes.txt", "all.sha256", "x.unfinished"):
+        (saved / name).write_text("mine")
+    checkpoints = Checkpoints(saved, writable=True)
+    assert checkpoints.newest() == 30
+    checkpoints.save(make_state(40), {"accuracy": 0.95, "epoch": 4})
+    checkpoints.save(make_state(50), {"accuracy": 0.95, "epoch": 5})
+    kept = {"20_backup", "notes.txt", "all.sha256", "x.unfinished"}
+    assert kept <= {path.name for path in saved.iterdir()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is root's to make")
+def test_a_full_disk_is_one_error_that_names_the_newest_whole_one(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("no such disk can be made here")
+    try:
+        checkpoints = Checkpoints(disk / "checkpoints", writable=True)
+        for step in range(1, 3):
+            checkpoints.save(make_state(step), {"accuracy": 0.5, "epoch": step})
+        (disk / "others").write_bytes(b"x" * 100_000)
+        with pytest.raises(UserError, match=r"step 3 .*newest whole one is of step 2"):
+            checkpoints.save(make_state(3), {"accuracy": 0.6, "epoch": 3})
+        assert Checkpoints(disk / "checkpoints").newest() == 2
+        assert not list((disk / "checkpoints").glob("3*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
 
 
 def test_all_damaged_is_an_error_and_nothing_is_removed(saved):

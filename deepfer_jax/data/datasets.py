@@ -17,7 +17,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ def iterate_batches(
     """
     check_split(builder, split)
     expected, found = builder.info.splits[split].num_examples, 0
-    for batch in _read_batches(builder, split):
+    for batch in named(builder, split, _read_batches(builder, split)):
         found += len(batch["id"])
         yield batch
     if found != expected:
@@ -197,6 +197,28 @@ def iterate_batches(
             f"{builder.data_path}, split {split}: expected {expected} faces, found "
             f"{found}: remove that folder and prepare it again"
         )
+
+
+def named(
+    builder: tfds.core.DatasetBuilder, split: str, items: Iterable[Any]
+) -> Iterator[Any]:
+    """Yields the items; what goes wrong in reading them is a UserError.
+
+    Raises:
+      UserError: a stored file is damaged; the readers have errors of many kinds.
+    """
+    try:
+        yield from items
+    except UserError:
+        raise
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        name = builder.info.full_name.rpartition("/")[0]
+        raise UserError(
+            f"{builder.data_path}, split {split}: a stored file is damaged "
+            f"({said[0][:200]}): remove that folder and prepare it again\n"
+            f"  python scripts/prepare_data.py --dataset {name} ..."
+        ) from error
 
 
 def iterate_images(

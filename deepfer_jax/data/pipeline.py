@@ -16,7 +16,9 @@ evaluation. A batch holds image, label and, where the data set has it, target (s
 labels).
 """
 
+import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -74,6 +76,14 @@ class Resident:
         self.image_shape = self._arrays["image"].shape[1:]
         self.classes = tuple(builder.info.features["label"].names)
         self._split, self._batch_size, self._seed = split, batch_size, seed
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every pixel and label, in order: other data has another one."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for name in sorted(self._arrays):
+            digest.update(np.ascontiguousarray(self._arrays[name]))
+        return digest.hexdigest()[:16]
 
     @property
     def labels(self) -> np.ndarray:
@@ -195,6 +205,22 @@ class TfData:
         self._split, self._batch_size, self._seed = split, batch_size, seed
         self._shuffle_buffer = min(shuffle_buffer, self.num_examples)
 
+        self._builder = builder
+        self._files = sorted(builder.data_path.glob(f"*-{split}.*"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the split's files: their names, sizes, first and last 64 KiB."""
+        digest = hashlib.sha256(repr((self.classes, self.num_examples)).encode())
+        for path in self._files:
+            with open(path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{path.name} {size}".encode())
+                for start in (0, max(0, size - 2**16)):
+                    file.seek(start)
+                    digest.update(file.read(2**16))
+        return digest.hexdigest()[:16]
+
     steps_per_epoch = Resident.steps_per_epoch
 
     @property
@@ -218,7 +244,7 @@ class TfData:
         seed = int(jax.random.bits(order_key(self._seed, epoch)))
         shuffled = self._stored.shuffle(self._shuffle_buffer, seed=seed)
         shuffled = shuffled.skip(first_step * self._batch_size)
-        batches = self._batches(shuffled, self._batch_size, drop_remainder=True)
+        batches = self._read(shuffled, self._batch_size, drop_remainder=True)
         chunk = []
         for number, batch in enumerate(batches, first_step + 1):
             chunk.append(parallel.split_over_devices(batch))
@@ -234,10 +260,9 @@ class TfData:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Yields numpy batches in stored order; the last may be smaller."""
-        return self._batches(self._stored, batch_size, drop_remainder=False)
+        return self._read(self._stored, batch_size, drop_remainder=False)
 
-    @staticmethod
-    def _batches(stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
+    def _read(self, stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
         tf = datasets.import_tensorflow()
 
         def decode(example):
@@ -248,7 +273,8 @@ class TfData:
 
         batches = stored.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         batches = batches.batch(batch_size, drop_remainder=drop_remainder)
-        return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+        batches = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+        return datasets.named(self._builder, self._split, batches)
 
 
 def create_pipeline(
