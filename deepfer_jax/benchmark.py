@@ -105,6 +105,7 @@ class Plan(NamedTuple):
         for name, value, least in (
             ("image_size", self.image_size, 16),
             ("rounds", self.num_rounds, 1),
+            ("batch_size", self.config.train.batch_size, 1),
         ):
             if value < least:
                 raise UserError(f"--{name}: expected {least} or more, found {value}")

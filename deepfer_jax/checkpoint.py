@@ -16,6 +16,7 @@ since it can neither leave out damaged checkpoints nor be opened beside a run th
 saving.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -129,12 +130,11 @@ class Checkpoints:
             self._write(step, state, metadata)
         except Exception as error:  # Orbax has one of its own for a full disk
             self._remove(step)
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             whole = f"of step {self.steps[-1]}" if self.steps else "not there yet"
             raise UserError(
                 f"{self.folder}: the checkpoint of step {step} cannot be written "
-                f"({reason}); the newest whole one is {whole}: make room and start "
-                "again"
+                f"({_reason(error)}); the newest whole one is {whole}: make room and "
+                "start again"
             ) from None
         self.steps = sorted([*self.steps, step])
         best = self._best()
@@ -203,6 +203,15 @@ class Checkpoints:
 
     def _manifest(self, step: int) -> pathlib.Path:
         return self.folder / f"{step}.sha256"
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, out of what Orbax says around it."""
+    text = str(error)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:

@@ -3,7 +3,7 @@
 A `UserError` message names the file, the field, what was expected, what was found and
 what to do. Commands print it as one line, without a traceback, and exit with code 1:
 
-    with errors.needs("train"):
+    with errors.imports("train"):
         from deepfer_jax.evaluate import evaluate_split
 
     with errors.reported():
@@ -54,18 +54,21 @@ def _end(line: str | None, code: int) -> None:
 
 
 @contextlib.contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Around imports of what an extra installs: says how, where it is not there.
+def imports(extra: str | None = None) -> Iterator[None]:
+    """Around a command's imports, which take a second and may lack something.
 
-    `--help` then shows what the command's own text says of it.
+    Where an extra's packages are missing it says how to install them; `--help` then
+    shows what the command's own text says of it. Ctrl-C ends as in `reported`.
 
     Args:
-      extra: of pyproject.toml, such as "train".
+      extra: of pyproject.toml, such as "train"; None for what is always installed.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("deepfer_jax"):
+        if extra is None or (error.name or "").startswith("deepfer_jax"):
             raise
         line = (
             f"{error.name} is not installed: in a clone of this project\n"

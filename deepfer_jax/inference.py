@@ -19,8 +19,9 @@ rules:
 """
 
 import functools
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -85,25 +86,19 @@ class Predictor:
         """Probabilities of each class for each face.
 
         Args:
-          faces: uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], or a sequence of uint8
-            [H, W], [H, W, 1] or [H, W, 3] of any sizes; each is one face.
+          faces: one face, uint8 [H, W] or RGB [H, W, 3]; or many, uint8 [N, H, W],
+            [N, H, W, 1] or [N, H, W, 3], or an iterable of single ones of any sizes,
+            which is consumed in parts. An array [N, H, W] whose last axis is 1 or 3
+            could be either: write [1, H, W, 3] for one picture, or a list for many.
 
         Returns:
-          float32 [N, classes], rows that sum to 1. Memory does not grow with N beyond
-          the result.
+          float32 [N, classes], rows that sum to 1; N is 1 for one face. Memory does not
+          grow with N beyond the result.
 
         Raises:
           ModelError: an array of another type or shape.
         """
-        if not (isinstance(faces, np.ndarray) and faces.shape[1:] == self._shape):
-            faces = [fit_face(face, self._shape) for face in faces]
-        faces = np.asarray(faces, np.uint8) if len(faces) == 0 else np.asarray(faces)
-        if faces.dtype != np.uint8:
-            raise ModelError(f"faces: expected uint8 in 0..255, found {faces.dtype}")
-        parts = [
-            self._predict_part(faces[start : start + _MAX_BATCH])
-            for start in range(0, len(faces), _MAX_BATCH)
-        ]
+        parts = [self._predict_part(part) for part in self._fit(faces)]
         if not parts:
             return np.zeros((0, len(self.classes)), np.float32)
         return np.concatenate(parts)
@@ -119,12 +114,43 @@ class Predictor:
             predictions.append(Prediction(label, probability, unsure, row))
         return predictions
 
+    def _fit(self, faces: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Gives uint8 [n, *input shape], some hundred faces at a time."""
+        if isinstance(faces, np.ndarray):
+            faces = _as_many(faces)
+            if faces.dtype == np.uint8 and faces.shape[1:] == self._shape:
+                for start in range(0, len(faces), _MAX_BATCH):
+                    yield faces[start : start + _MAX_BATCH]
+                return
+        each = iter(faces)
+        while some := list(itertools.islice(each, _MAX_BATCH)):
+            yield np.stack([fit_face(face, self._shape) for face in some])
+
     def _predict_part(self, faces: np.ndarray) -> np.ndarray:
         """Fills up to a power of two, so that few batch sizes are ever compiled."""
         size = 1 << (len(faces) - 1).bit_length()
         padding = np.zeros((size - len(faces), *self._shape), np.uint8)
         probabilities = self._call(np.concatenate([faces, padding]))
         return np.asarray(probabilities)[: len(faces)]
+
+
+def _as_many(faces: np.ndarray) -> np.ndarray:
+    """An array as an array of faces: one face becomes one of them.
+
+    Raises:
+      ModelError: a shape that could be read either way.
+    """
+    if faces.ndim == 2:
+        return faces[None]
+    if faces.ndim == 3 and faces.shape[2] in (1, 3):
+        # Faces 1 or 3 pixels wide are nobody's; as many faces as rows might be.
+        if faces.shape[0] in (1, 3) or faces.shape[1] in (1, 3):
+            raise ModelError(
+                f"faces: an array of shape {list(faces.shape)} is ambiguous: write "
+                "[1, H, W, 3] for one RGB picture, [N, H, W, 1] for gray ones"
+            )
+        return faces[None]
+    return faces
 
 
 def fit_face(face: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

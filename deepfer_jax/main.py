@@ -13,7 +13,7 @@ from typing import Any
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     import jax
     from absl import app, flags
     from ml_collections import config_flags
@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
         level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True
     )
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
+    _hush_orbax()
     devices = jax.local_devices()
     logging.getLogger("deepfer_jax").info(
         "jax %s on %d x %s", jax.__version__, len(devices), devices[0].device_kind
@@ -47,6 +48,19 @@ def main(argv: list[str]) -> None:
         except Stopped as stopped:
             print(f"{stopped}; everything is saved: run again to go on")
             sys.exit(128 + stopped.signum)
+
+
+def _hush_orbax() -> None:
+    """Where Orbax cannot write, its tasks say so by the hundred: its error will do."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+
+    def hook(found) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            usual(found)
+
+    sys.unraisablehook = hook
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ import pathlib
 from typing import Any
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.exported import ExportedModel
 from deepfer_jax.metrics import wilson_interval
 
 _VIEWS = {
@@ -23,15 +24,37 @@ _VIEWS = {
 }
 _AUGMENTATION = (
     "flip", "rotation", "scale", "shift", "shear", "brightness", "contrast", "gamma",
-    "blur", "erasing", "cover", "noise", "mixup_alpha", "cutmix_alpha",
+    "crop", "blur", "erasing", "cover", "noise", "mixup_alpha", "cutmix_alpha",
 )  # fmt: skip
+
+
+_FER2013 = (
+    "FER2013 (Goodfellow et al. 2013) was collected by an image search for words of "
+    "emotion; many of its labels are wrong or arguable, and it holds copies of faces "
+    "within and across its splits, which are left in, as in published numbers. The "
+    "official test split (PrivateTest) has not been looked at."
+)
+_KNOWN_OF_DATA = {
+    "fer2013": _FER2013,
+    "ferplus": (
+        "FER+ (Barsoum et al. 2016) has the faces of FER2013, each labelled by ten "
+        "people: its labels agree more with what viewers see, and differ from "
+        f"FER2013's on a third of the faces. {_FER2013}"
+    ),
+}
+_LICENCE_OF_DATA = """The weights are given under the same terms as far as that is ours to
+give: they were trained on FER2013, whose photographs were collected from the web and
+shared for research, and whose rights stay with their owners. Check for yourself whether
+that permits what you have in mind. No face of FER2013 is part of this repository."""
+_LICENCE_OF_OTHERS = """Of the weights, whoever owns the faces that they were trained on
+should be asked."""
 
 
 def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     """Returns the page, as Markdown.
 
     Args:
-      model: an exported folder, calibrated.
+      model: the name of one that ships, or an exported folder; calibrated.
       results: holds config.json, and `<dataset>_<split>_<kind>.json` of one data set
         and split for the kinds none and corruptions, and flip, ten_crop and
         none_unseen where they were measured.
@@ -39,8 +62,9 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     Raises:
       UserError: a file is missing, or the results are of another network.
     """
-    metadata = _read(pathlib.Path(model) / "metadata.json")
+    metadata = ExportedModel(model).metadata
     results = pathlib.Path(results)
+    config = _read(results / "config.json")
     singles = sorted(results.glob("*_none.json"))
     if len(singles) != 1:
         raise UserError(
@@ -59,13 +83,13 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     parts = [
         _head(metadata, views["none"]),
         _use(),
-        _data(metadata),
-        _recipe(_read(results / "config.json"), metadata),
+        _data(config["dataset"]),
+        _recipe(config, metadata),
         _numbers(views),
         _classes(views["none"]),
         _calibration(metadata["calibration"]),
         _corruptions(corruptions),
-        _licence(),
+        _licence(config["dataset"]["name"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -105,21 +129,37 @@ detection. Inferring emotions at work and in schools is prohibited in the Europe
 
 In whole pictures MediaPipe's BlazeFace (Apache-2.0) finds the faces, which are turned
 upright and cut out; the numbers below are of faces as FER2013 has them, already cut
-out. They must be roughly frontal. FER2013 says nothing of the people's age, gender or
-skin, so accuracy by such groups is not known."""
+out. They must be roughly frontal. Nothing is known of the people's age, gender or skin,
+so neither is accuracy by such groups."""
 
 
-def _data(metadata: dict) -> str:
-    data = metadata["training_data"]
+def _data(dataset: dict) -> str:
+    kind = dataset["name"].partition("/")[0]
     return (
         "## Data\n\n"
-        f"Trained on {data['name']}, split `{data['train_split']}`; epochs, "
-        f"temperature and threshold chosen on `{data['validation_split']}`. FER2013 "
-        "(Goodfellow et al. 2013) was collected by an image search for words of "
-        "emotion; many of its labels are wrong or arguable, and it holds copies of "
-        "faces within and across its splits, which are left in, as in published "
-        "numbers. The official test split (PrivateTest) has not been looked at."
+        f"Trained on {dataset['name']}, split `{dataset['train_split']}`; epochs, "
+        f"temperature and threshold chosen on `{dataset['validation_split']}`. "
+        + _KNOWN_OF_DATA.get(kind, "What is known of these faces, their owner knows.")
     )
+
+
+def _start(config: dict, metadata: dict) -> str:
+    """What the first weights were, and who taught."""
+    model, distill = config["model"], config.get("distill", {})
+    kept = metadata["classes"]
+    if model.get("init_from"):
+        start = f"From the weights of {model['init_from']}"
+    elif model.get("pretrained"):
+        start = f"From the weights of {model['pretrained']}, under a new head"
+    else:
+        start = "From random weights"
+    if distill.get("teachers"):
+        start += (
+            f", taught {len(kept)} classes by {', '.join(distill['teachers'])} "
+            f"(share {distill['weight']:g} of the loss, temperature "
+            f"{distill['temperature']:g})"
+        )
+    return start
 
 
 def _recipe(config: dict, metadata: dict) -> str:
@@ -127,18 +167,18 @@ def _recipe(config: dict, metadata: dict) -> str:
     augment = ", ".join(
         f"{name} {config['augment'][name]:g}"
         for name in _AUGMENTATION
-        if config["augment"][name]
+        if config["augment"].get(name)  # absent where it came later
     )
     best = metadata["metrics"]["validation"]
     return (
         "## Recipe\n\n"
-        f"From random weights, {train['num_epochs']} epochs of batches of "
+        f"{_start(config, metadata)}, {train['num_epochs']} epochs of batches of "
         f"{train['batch_size']} by {optimizer['name']} (highest rate "
         f"{optimizer['learning_rate']:g}, {optimizer['schedule']} schedule, weight "
         f"decay {optimizer['weight_decay']:g}), label smoothing "
         f"{config['loss']['label_smoothing']:g}, moving average of weights "
-        f"{train['ema_decay']:g}; augmentation: {augment}. The weights are those of "
-        f"epoch {best['epoch']}, the best on the validation split; one seed "
+        f"{train['ema_decay']:g}; augmentation: {augment or 'none'}. The weights are "
+        f"those of epoch {best['epoch']}, the best on the validation split; one seed "
         f"({config['seed']})."
     )
 
@@ -209,10 +249,7 @@ def _corruptions(result: dict) -> str:
     )
 
 
-def _licence() -> str:
-    return """## Licence
-
-Code: Apache-2.0. The weights are given under the same terms as far as that is ours to
-give: they were trained on FER2013, whose photographs were collected from the web and
-shared for research, and whose rights stay with their owners. Check for yourself whether
-that permits what you have in mind. No face of FER2013 is part of this repository."""
+def _licence(dataset: str) -> str:
+    kind = dataset.partition("/")[0]
+    weights = _LICENCE_OF_DATA if kind in _KNOWN_OF_DATA else _LICENCE_OF_OTHERS
+    return f"## Licence\n\nCode: Apache-2.0. {weights}"

@@ -19,7 +19,7 @@ import tempfile
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax import benchmark
     from deepfer_jax.benchmark_realtime import benchmark_realtime
     from deepfer_jax.inference import DEFAULT_MODEL

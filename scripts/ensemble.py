@@ -8,7 +8,7 @@ import json
 
 from deepfer_jax import errors, outputs
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.ensemble import evaluate_ensemble, load_members
 
 

@@ -9,7 +9,7 @@ import pathlib
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.data.audit import near_copies_of
     from deepfer_jax.evaluate import (
@@ -43,6 +43,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    if args.batch_size < 1:
+        raise errors.UserError(
+            f"--batch_size: expected 1 or more, found {args.batch_size}"
+        )
     source = args.workdir or args.model
     network = load_network(source)
     # Not among the package's own files.

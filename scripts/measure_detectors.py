@@ -10,7 +10,7 @@ import pathlib
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.faces.analyzer import Analyzer
     from deepfer_jax.faces.blazeface import BLAZEFACES
     from deepfer_jax.faces.recall import (

@@ -8,7 +8,7 @@ import json
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.faces.blazeface import BLAZEFACES
     from deepfer_jax.faces.framing import measure_framing

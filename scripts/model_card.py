@@ -8,7 +8,7 @@ import argparse
 
 from deepfer_jax import errors, outputs
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.model_card import model_card
 
 

@@ -10,7 +10,7 @@ import argparse
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.pretrained import port
 
 

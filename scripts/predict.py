@@ -16,10 +16,12 @@ import sys
 from typing import Any
 
 from deepfer_jax import errors, outputs
-from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
-from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
-from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
-from deepfer_jax.inference import DEFAULT_MODEL, Predictor
+
+with errors.imports():
+    from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
+    from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
+    from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
+    from deepfer_jax.inference import DEFAULT_MODEL, Predictor
 
 
 def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:

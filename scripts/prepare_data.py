@@ -9,7 +9,7 @@ import pathlib
 
 from deepfer_jax import errors
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.data.audit import audit, format_audit, write_audit
     from deepfer_jax.data.image_folder import COLORS, UNKNOWN_CLASSES, parse_class_names

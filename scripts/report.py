@@ -8,7 +8,7 @@ import pathlib
 
 from deepfer_jax import errors, outputs
 
-with errors.needs("train"):
+with errors.imports("train"):
     from deepfer_jax.report import create_report
 
 

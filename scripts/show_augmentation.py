@@ -10,7 +10,7 @@ import sys
 
 from deepfer_jax import errors, outputs
 
-with errors.needs("train"):
+with errors.imports("train"):
     import jax
     import jax.numpy as jnp
     import numpy as np

@@ -7,7 +7,7 @@ import argparse
 
 from deepfer_jax import errors, outputs
 
-with errors.needs("train"):
+with errors.imports("train"):
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 

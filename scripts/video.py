@@ -8,15 +8,30 @@ The input is a file, the number of a camera (Ctrl-C ends it), or a folder.
 
 import argparse
 import contextlib
+import math
+import pathlib
+import sys
 
 from deepfer_jax import errors, outputs
-from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
-from deepfer_jax.faces.tracking import Tracker
-from deepfer_jax.faces.video import CsvWriter, VideoWriter, follow, open_frames
-from deepfer_jax.inference import DEFAULT_MODEL
 
-with errors.needs("video"):
+with errors.imports("video"):
     from tqdm import tqdm
+
+    from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
+    from deepfer_jax.faces.tracking import Tracker
+    from deepfer_jax.faces.video import CsvWriter, VideoWriter, follow, open_frames
+    from deepfer_jax.inference import DEFAULT_MODEL
+
+
+@contextlib.contextmanager
+def _until_interrupted(source: str):
+    """Ctrl-C keeps what is written; it is how a camera ends, and cuts a file short."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not source.isdecimal():
+            print("interrupted: what was read till then is kept", file=sys.stderr)
+            raise
 
 
 def main() -> None:
@@ -32,7 +47,11 @@ def main() -> None:
     args = parser.parse_args()
 
     written = [path for path in (args.out, args.csv) if path]
-    outputs.check(written, [args.input])
+    outputs.check(written, [args.input, *pathlib.Path(args.input).glob("*")])
+    if not (math.isfinite(args.smoothing) and args.smoothing >= 0):
+        raise errors.UserError(
+            f"--smoothing: expected seconds, 0 or more, found {args.smoothing}"
+        )
     analyzer = Analyzer(args.model, args.detector, not args.no_cache)
     tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)
     with contextlib.ExitStack() as stack:
@@ -48,7 +67,7 @@ def main() -> None:
             stack.callback(writer.close)
         progress = stack.enter_context(tqdm(total=frames.num, unit="frame"))
         num_faces = 0
-        with contextlib.suppress(KeyboardInterrupt):
+        with _until_interrupted(args.input):
             for moment in follow(analyzer, frames, tracker):
                 for writer in writers:
                     writer.write(moment)

@@ -112,6 +112,39 @@ def test_any_number_of_any_sizes(predictor):
     assert predictor.predict([]).shape == (0, 2)
 
 
+def test_one_picture_is_one_face(predictor):
+    gray, colour = noise(96, 96), noise(96, 90, 3)
+    for face in (gray, gray[..., None], colour):
+        one = predictor.predict(face)
+        assert one.shape == (1, 2)
+        np.testing.assert_array_equal(one, predictor.predict([face]))
+        np.testing.assert_array_equal(one, predictor.predict(face[None]))
+    assert len(predictor.classify(colour)) == 1
+    assert predictor.predict(noise(5, 48, 48)).shape == (5, 2)
+    for shape in ((3, 48, 3), (48, 3, 3), (1, 48, 1)):
+        with pytest.raises(ModelError, match=r"ambiguous: write \[1, H, W, 3\]"):
+            predictor.predict(noise(*shape))
+
+
+def test_an_iterable_is_consumed_in_parts(predictor):
+    alive, most = [0], [0]
+
+    class Face(np.ndarray):
+        def __array_finalize__(self, _):
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+
+    def faces():
+        for i in range(1000):
+            yield np.full((48, 48), i % 256, np.uint8).view(Face)
+
+    assert predictor.predict(faces()).shape == (1000, 2)
+    assert most[0] < 700  # of a thousand, some parts and views of 256
+
+
 @pytest.mark.parametrize("num", [1, 2, 3, 255, 256, 257, 600])
 def test_batches_are_filled_up_and_cut(predictor, num):
     faces = noise(num, 48, 48, 1)

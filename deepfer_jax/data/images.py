@@ -78,6 +78,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         point, or built so that decoding it could take minutes or gigabytes.
     """
     with _named(str(path)):
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would hang
+            raise ImageError("not a file")
         with open(path, "rb") as file:
             image, header = _open(file.read(), math.inf, KINDS)
         return _to_uint8(_turn(image, header))
