@@ -98,10 +98,9 @@ def _make_parts(model, analyzer, frame, faces) -> dict[str, Callable]:
         compiler_options=options,
     )
     crop = jax.jit(crop_faces, static_argnums=(4, 6), compiler_options=options)
-    exported = ExportedModel(model)
-    weights = jax.device_put(exported.weights())
+    program, weights = ExportedModel(model).load(ARTEFACT)
     classify = functools.partial(
-        jax.jit(exported.program(ARTEFACT).call, compiler_options=options), weights
+        jax.jit(program.call, compiler_options=options), jax.device_put(weights)
     )
     frames, size = frame[None], np.array(frame.shape[:2], np.int32)
     where = (

@@ -1,6 +1,6 @@
 """Exported programs, compiled once for each shape of their inputs, and kept on disk.
 
-    classify = Executable(model.program("model.jax_export"), model.weights())
+    classify = Executable(*model.load("model.jax_export"))
     probabilities = classify(images)      # compiles, or loads what was compiled before
 
 Compiling takes seconds; loading what another process has compiled, a tenth of one.

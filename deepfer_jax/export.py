@@ -51,6 +51,7 @@ from deepfer_jax.network import (
     load_network,
 )
 from deepfer_jax.outputs import replacing
+from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.run import read_config
 from deepfer_jax.steps import make_predict
 
@@ -168,9 +169,18 @@ def export_again(
       half: as of `export_run`.
 
     Raises:
-      UserError: the folder lacks its parameters or metadata.
+      UserError: the folder lacks its parameters or metadata, or they do not fit.
     """
     variables, metadata = load_model(model)
+    network = create_network(ConfigDict(metadata["model"]), metadata["classes"])
+    shape = preprocess.input_shape(
+        ConfigDict(metadata["model"]), metadata["input"]["shape"]
+    )
+    fresh = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    try:
+        variables = merge_variables(fresh, variables)
+    except ValueError as error:
+        raise UserError(f"{model}: {PARAMETERS}: {error}") from None
     _write(pathlib.Path(out), variables, metadata, half)
     return metadata
 

@@ -2,7 +2,7 @@
 
     model = ExportedModel("small")                  # one that ships
     model = ExportedModel("models/mine")            # what scripts/export.py wrote
-    program, weights = model.program("model.jax_export"), model.weights()
+    program, weights = model.load("model.jax_export")
     probabilities = program.call(weights, images)
 
 A folder holds metadata.json, params.safetensors and programs, which take the weights as
@@ -150,6 +150,22 @@ class ExportedModel:
             return jax.export.deserialize(bytearray(data))
         except Exception as error:  # what a bad buffer raises is not documented
             return self.build_again(name, error)
+
+    def load(self, name: str) -> tuple[jax.export.Exported, tuple[np.ndarray, ...]]:
+        """Returns a program and its weights, which fit each other.
+
+        Raises:
+          ModelError: as for `program` and `weights`, or a weight of another shape.
+        """
+        program, weights = self.program(name), self.weights()
+        names = self.metadata.get("weights", ())
+        for field, expected, x in zip(names, program.in_avals, weights, strict=False):
+            if tuple(expected.shape) != x.shape:
+                raise ModelError(
+                    f"{self.folder / PARAMETERS}: {field}: expected shape "
+                    f"{tuple(expected.shape)}, found {x.shape}: export the model again"
+                )
+        return program, weights
 
     def build_again(self, name: str, why: Exception) -> jax.export.Exported:
         """Makes a program from the parameters, for this jax.

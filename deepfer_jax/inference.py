@@ -76,8 +76,7 @@ class Predictor:
         self.threshold = calibration.get("threshold")
         self._shape = tuple(self.metadata["input"]["shape"])
         self._call = Executable(
-            found.program(ARTEFACT),
-            found.weights(),
+            *found.load(ARTEFACT),
             cache=cache,
             build_again=functools.partial(found.build_again, ARTEFACT),
         )

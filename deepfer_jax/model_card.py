@@ -42,10 +42,11 @@ _KNOWN_OF_DATA = {
         f"FER2013's on a third of the faces. {_FER2013}"
     ),
 }
-_LICENCE_OF_DATA = """The weights are given under the same terms as far as that is ours to
-give: they were trained on FER2013, whose photographs were collected from the web and
-shared for research, and whose rights stay with their owners. Check for yourself whether
-that permits what you have in mind. No face of FER2013 is part of this repository."""
+_LICENCE_OF_DATA = """The weights are given under the same terms as far
+as that is ours to give: they were trained on FER2013, whose photographs were collected
+from the web and shared for research, and whose rights stay with their owners. Check for
+yourself whether that permits what you have in mind. No face of FER2013 is part of this
+repository."""
 _LICENCE_OF_OTHERS = """Of the weights, whoever owns the faces that they were trained on
 should be asked."""
 

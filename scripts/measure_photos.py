@@ -82,12 +82,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=pathlib.Path, required=True)
     parser.add_argument("--model", default="tiny", help="names or folders, with commas")
+    parser.add_argument("--detector", default="auto", help="auto,full,short")
     args = parser.parse_args()
     faces = read_faces(args.photos / "faces.csv")
-    results = {
-        model: measure(Analyzer(model), args.photos, faces)
+    results = [
+        {"model": model, "detector": detector}
+        | measure(Analyzer(model, detector), args.photos, faces)
         for model in args.model.split(",")
-    }
+        for detector in args.detector.split(",")
+    ]
     print(json.dumps(results, indent=2))
 
 

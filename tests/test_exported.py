@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from deepfer_jax.errors import UserError
+from deepfer_jax.export import export_again
 from deepfer_jax.exported import (
     ASSETS,
     METADATA,
@@ -74,6 +76,19 @@ def test_parameters_that_are_no_such_file_are_refused(folder, damage):
     sign(folder)
     with pytest.raises(ModelError, match=r"params\.safetensors is damaged"):
         Predictor(folder)
+
+
+def test_a_parameter_of_another_shape_is_named(folder, tmp_path):
+    tensors = safetensors.numpy.load_file(folder / PARAMETERS)
+    tensors["params/head/bias"] = np.zeros(6, np.float32)
+    safetensors.numpy.save_file(tensors, folder / PARAMETERS)
+    sign(folder)
+    message = r"params/head/bias: expected shape \(7,\), found \(6,\)"
+    for load in (Predictor, Analyzer):
+        with pytest.raises(ModelError, match=message):
+            load(folder)
+    with pytest.raises(UserError, match=message):
+        export_again(folder, tmp_path / "again")
 
 
 def test_tensors_equal_the_library_s(folder):

@@ -104,8 +104,7 @@ class Analyzer:
         self.max_faces = self.metadata["faces"]["max_faces"]
         name = analyze_name("short" if detector == "short" else "full")
         self._analyze = Executable(
-            found.program(name),
-            found.weights(),
+            *found.load(name),
             compiler_options(),
             cache,
             functools.partial(found.build_again, name),

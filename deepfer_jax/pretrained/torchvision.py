@@ -60,6 +60,15 @@ def path_of(name: str) -> str | None:
     return None
 
 
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"--skip: {pattern!r} is no regular expression: {error}"
+        ) from None
+
+
 def convert(
     tensors: Mapping[str, np.ndarray], skip: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, Any]]:
@@ -75,7 +84,7 @@ def convert(
     Raises:
       UserError: names every tensor that has no place, or says which ResNets are known.
     """
-    skipped = [re.compile(pattern) for pattern in skip]
+    skipped = [_compile(pattern) for pattern in skip]
     flat, unknown = {}, []
     for name, x in tensors.items():
         if _IGNORED.match(name) or any(p.fullmatch(name) for p in skipped):
