@@ -20,7 +20,7 @@ import numpy as np
 import tqdm
 
 from deepfer_jax import errors
-from deepfer_jax.data.images import read_image
+from deepfer_jax.data.images import read_image, to_rgb
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.photos import find_faces
 
@@ -68,7 +68,7 @@ def measure(analyzer: Analyzer, folder: pathlib.Path, faces: dict) -> dict:
     total, seconds = Counter(), []
     files = sorted(p for p in folder.iterdir() if p.suffix in (".jpg", ".png"))
     for path in tqdm.tqdm(files, disable=None, leave=False):
-        image = read_image(path)
+        image = to_rgb(read_image(path))
         find_faces(analyzer, image)  # compiles what is new
         start = time.perf_counter()
         found = find_faces(analyzer, image)

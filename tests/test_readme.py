@@ -141,7 +141,14 @@ def test_what_is_said_of_detectors_and_of_the_soak_is_what_the_files_say():
     kept = json.loads((ROOT / "results" / "detectors.json").read_text())
     short, full = kept["recall"]
     assert f"finds {short['width']['100']:.0%} of".replace("%", " %") in text
-    assert f"`) {full['width']['40']:.0%} at 40 pix".replace("%", " %") in text
+    assert f"finds {full['width']['40']:.0%} of faces 40".replace("%", " %") in text
+    photos = json.loads((ROOT / "results" / "photos.json").read_text())
+    tiny = {row["detector"]: row for row in photos if row["model"] == "tiny"}
+    assert f"of {tiny['auto']['faces']} faces in the 54" in text
+    assert f"photographs it finds {tiny['auto']['found']}, and one that" in text
+    assert f"`full` finds {tiny['full']['found']} and none" in text
+    assert f"`short` {tiny['short']['found']} and three" in text
+    assert [tiny[name]["false"] for name in ("auto", "full", "short")] == [1, 0, 3]
     assert full["frame_ms"] / short["frame_ms"] == pytest.approx(2.5, abs=0.1)
     litert = kept["litert"]["short"]
     assert f"{litert['litert_ms']:.1f} against {litert['network_ms']:.1f} ms" in text
