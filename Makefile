@@ -6,6 +6,8 @@
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny
 #
+# make assets  export the models that ship again, with the jax that is installed
+#
 # FRESH=1      with `train` and `reproduce`: start over
 # JAX=cuda13   with either: the accelerator's jax (cuda13 or tpu)
 # PARITY=1     with `test`: also against PyTorch and dlib, which it installs
@@ -28,8 +30,10 @@ STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 # What MediaPipe publishes its detectors in, for PARITY=1.
 BLAZEFACE := downloads/mediapipe_face_detection
 PORT ?= 8000
+ASSETS := deepfer_jax/assets
+SHIPPED = $(notdir $(patsubst %/,%,$(dir $(wildcard $(ASSETS)/*/metadata.json))))
 
-.PHONY: train demo soak reproduce test lint install clean
+.PHONY: train demo soak reproduce assets test lint install clean
 
 train: install
 ifdef FRESH
@@ -57,6 +61,11 @@ endif
 	$(BIN)/python scripts/export.py --workdir $(AGAIN) --out $(AGAIN_MODEL)
 	$(BIN)/python scripts/evaluate.py --model $(AGAIN_MODEL) --dataset fer2013 --split public_test
 	$(BIN)/python scripts/compare.py $(AGAIN_MODEL)/eval/$(KIND) results/fer2013_$(MODEL)/$(KIND)
+
+assets: install
+	for model in $(SHIPPED); do \
+		$(BIN)/python scripts/export.py --model $$model --out $(ASSETS)/$$model || exit 1; \
+	done
 
 test: install $(if $(PARITY),$(BLAZEFACE))
 	BLAZEFACE_FOLDER=$(if $(PARITY),$(abspath $(BLAZEFACE))) \

@@ -11,6 +11,7 @@ older jax runs in a newer one, not the reverse: `export_again` makes it anew fro
 parameters.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -159,14 +160,14 @@ def format_calibration(found: dict[str, Any]) -> str:
 
 
 def export_again(
-    model: str | os.PathLike, out: str | os.PathLike, half: bool = False
+    model: str | os.PathLike, out: str | os.PathLike, half: bool | None = None
 ) -> dict[str, Any]:
     """Makes the programs anew from an exported folder's parameters, with this jax.
 
     Args:
       model: the exported folder.
       out: folder to write.
-      half: as of `export_run`.
+      half: as of `export_run`; None as it was.
 
     Raises:
       UserError: the folder lacks its parameters or metadata, or they do not fit.
@@ -181,6 +182,7 @@ def export_again(
         variables = merge_variables(fresh, variables)
     except ValueError as error:
         raise UserError(f"{model}: {PARAMETERS}: {error}") from None
+    half = metadata.get("half", False) if half is None else half
     _write(pathlib.Path(out), variables, metadata, half)
     return metadata
 
@@ -194,7 +196,7 @@ def _write(
     if half:
         kernels = {k: x.astype(np.float16) for k, x in flat.items() if x.ndim > 1}
         flat |= kernels
-    metadata["weights"] = list(flat)
+    metadata["weights"], metadata["half"] = list(flat), half
     metadata["faces"] = {
         "max_faces": MAX_FACES,
         "detectors": {
@@ -218,9 +220,9 @@ def _write(
     metadata["sha256"] = {k: hashlib.sha256(x).hexdigest() for k, x in files.items()}
     metadata["sha256"][METADATA] = digest_of_fields(metadata)
     files[METADATA] = (json.dumps(metadata, indent=2) + "\n").encode()
-    for name, data in files.items():
-        with replacing(folder / name) as path:
-            path.write_bytes(data)
+    with contextlib.ExitStack() as stack:  # all are written before any is replaced
+        for name, data in files.items():
+            stack.enter_context(replacing(folder / name)).write_bytes(data)
 
 
 def export_program(

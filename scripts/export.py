@@ -39,7 +39,7 @@ def main() -> None:
             half=args.half,
         )
     else:
-        metadata = export.export_again(args.model, args.out, args.half)
+        metadata = export.export_again(args.model, args.out, args.half or None)
     print(f"{metadata['num_parameters']:,} parameters exported to {args.out}")
     if metadata["calibration"]:
         print(export.format_calibration(metadata["calibration"]))

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.photos import find_faces
 from deepfer_jax.faces.tiles import find_in_tiles, merge_faces, tile_levels
+from tests import photos
 
 WIDTH, HEIGHT = 1600, 1000
 
@@ -79,6 +83,24 @@ def test_levels_cover_the_picture_in_tiles_of_one_shape(width, height):
             assert (tile.width, tile.height) == level[0][2:]
         assert seen.min() >= 1
         assert sum(t.width * t.height for t in level) == seen.sum()
+
+
+def test_a_crowd_is_found_by_what_ships_and_each_face_once():
+    """Fifty faces, more than one frame's sixteen, 40 pixels wide and smaller."""
+    face = Image.fromarray(photos.photo("astronaut")[20:220, 120:320])
+    crowd = Image.new("RGB", (1600, 1000), (110, 115, 120))
+    places = [(x, y) for x in range(40, 1560, 160) for y in range(40, 960, 190)]
+    for x, y in places:
+        crowd.paste(face.resize((90, 90), Image.Resampling.BOX), (x, y))
+    image = np.asarray(crowd)
+    analyzer = Analyzer()
+    assert len(analyzer.analyze(image)[0]) <= 16
+    found = find_faces(analyzer, image)
+    middles = np.array([f.box.reshape(2, 2).mean(0) for f in found])
+    nearest = np.abs(middles[:, None] - np.array(places) - 45).max(2)
+    assert (nearest.min(1) < 25).all()  # each is a face
+    assert len(set(nearest.argmin(1))) == len(found) >= 0.9 * len(places)
+    assert np.mean([f.emotion == "happy" for f in found]) > 0.9
 
 
 def test_small_pictures_have_no_tiles():

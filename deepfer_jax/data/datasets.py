@@ -53,6 +53,9 @@ def import_tensorflow():
     The only way by which this package comes to use it: whatever makes TFDS or clu call
     TensorFlow calls this first.
     """
+    # Without these it fills the terminal with notes on oneDNN and its own logging.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
