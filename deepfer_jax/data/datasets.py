@@ -30,6 +30,10 @@ from deepfer_jax.data.image_folder import ImageFolder, ImageFolderConfig
 from deepfer_jax.data.synthetic import SyntheticFaces
 from deepfer_jax.errors import UserError
 
+# Before TFDS or clu first import TensorFlow, which else fills the terminal with notes.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
 _log = logging.getLogger(__name__)
 _READ_BATCH = 512
 _SPLIT_ORDER = ("train", "validation", "public_test", "private_test", "test")
@@ -53,9 +57,6 @@ def import_tensorflow():
     The only way by which this package comes to use it: whatever makes TFDS or clu call
     TensorFlow calls this first.
     """
-    # Without these it fills the terminal with notes on oneDNN and its own logging.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
