@@ -277,4 +277,10 @@ def read_recipe(path: str | os.PathLike) -> ConfigDict:
     if not path.is_file():
         raise UserError(f"--config: {path} is missing: name a recipe of configs/")
     sys.path.insert(0, str(path.parents[1]))
-    return runpy.run_path(str(path))["get_config"](*argument)
+    try:
+        return runpy.run_path(str(path))["get_config"](*argument)
+    except (KeyError, SyntaxError, ImportError) as error:
+        raise UserError(
+            f"--config: {path} is no recipe, like those of configs/: "
+            f"{type(error).__name__}: {error}"
+        ) from None

@@ -4,9 +4,6 @@ python scripts/show_augmentation.py --config configs/fer2013_tiny.py --out augme
 """
 
 import argparse
-import pathlib
-import runpy
-import sys
 
 from deepfer_jax import errors, outputs
 
@@ -17,6 +14,7 @@ with errors.imports("train"):
     from PIL import Image
 
     from deepfer_jax import augment
+    from deepfer_jax.benchmark import read_recipe
     from deepfer_jax.data.contact_sheet import contact_sheet
     from deepfer_jax.data.emotions import EMOTIONS
     from deepfer_jax.data.synthetic import draw_face
@@ -30,8 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    sys.path.insert(0, str(pathlib.Path(args.config).absolute().parents[1]))
-    config = runpy.run_path(args.config)["get_config"]()
+    config = read_recipe(args.config)
     options = augment.AugmentOptions(**config.augment)
     rng = np.random.default_rng(args.seed)
     faces = [draw_face(rng, EMOTIONS[i % 7]) for i in range(args.columns)]
