@@ -17,6 +17,7 @@ from tests.variables import random_variables, shapes_of
 # Parameters and FLOPs a face (XLA's cost analysis) for 48x48x1 and seven classes.
 TABLE = {
     "tiny": (222_743, 14.4e6),
+    "small": (2_840_863, 130e6),
     "base": (2_796_263, 571e6),
     "vgg": (40_376_519, 912e6),
     "resnet18": (11_173_831, 163e6),

@@ -33,7 +33,7 @@ FRAME = encode(np.full((48, 64, 3), 99, np.uint8))
 class Analyzer:
     """Finds no faces, after some seconds, or fails."""
 
-    classes, threshold = ("a", "b"), 0.5
+    classes, threshold, detector = ("a", "b"), 0.5, "short"
 
     def __init__(self, seconds=0.0):
         self.seconds, self.error = seconds, None
@@ -199,7 +199,7 @@ def test_texts_that_break_a_parser_are_answered(client, text):
 
 def test_a_decoder_that_takes_too_long_is_ended_and_another_takes_its_place():
     large = encode(Image.new("RGB", (6000, 4000)), progressive=True)
-    decoder = Decoder(limits.MAX_PIXELS, limits.PHOTO_MEMORY, seconds=0.05)
+    decoder = Decoder(limits.MAX_PIXELS, limits.PHOTO_MEMORY, seconds=0.001)
     try:
         decoder.start()
         end = threading.Event()
