@@ -4,7 +4,7 @@ python scripts/benchmark.py train --model tiny,base --pipeline resident,tf.data,
 python scripts/benchmark.py infer --model_dir models/quickstart --compare torch
 python scripts/benchmark.py realtime
 
-Lists have commas. The tops of deepfer_jax/benchmark.py and benchmark_realtime.py say
+Lists have commas. The tops of scripts/measuring/speed.py and benchmark_realtime.py say
 what the document holds.
 """
 
@@ -20,8 +20,9 @@ import tempfile
 from deepfer_jax import errors
 
 with errors.imports("train"):
-    from deepfer_jax import benchmark
-    from deepfer_jax.benchmark_realtime import benchmark_realtime
+    from measuring import speed as benchmark
+    from measuring.realtime import benchmark_realtime
+
     from deepfer_jax.inference import DEFAULT_MODEL
 
 

@@ -11,13 +11,10 @@ import pathlib
 from deepfer_jax import errors
 
 with errors.imports("train"):
+    from measuring.recall import measure_beside_litert, measure_flicker, measure_recall
+
     from deepfer_jax.faces.analyzer import Analyzer
     from deepfer_jax.faces.blazeface import BLAZEFACES
-    from deepfer_jax.faces.recall import (
-        measure_beside_litert,
-        measure_flicker,
-        measure_recall,
-    )
     from deepfer_jax.inference import DEFAULT_MODEL
 
 

@@ -9,9 +9,10 @@ import json
 from deepfer_jax import errors
 
 with errors.imports("train"):
+    from measuring.framing import measure_framing
+
     from deepfer_jax.data import datasets
     from deepfer_jax.faces.blazeface import BLAZEFACES
-    from deepfer_jax.faces.framing import measure_framing
     from deepfer_jax.inference import DEFAULT_MODEL
     from deepfer_jax.network import load_network
 

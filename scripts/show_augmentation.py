@@ -11,10 +11,10 @@ with errors.imports("train"):
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from measuring.speed import read_recipe
     from PIL import Image
 
     from deepfer_jax import augment
-    from deepfer_jax.benchmark import read_recipe
     from deepfer_jax.data.contact_sheet import contact_sheet
     from deepfer_jax.data.emotions import EMOTIONS
     from deepfer_jax.data.synthetic import draw_face

@@ -4,7 +4,7 @@ python scripts/soak.py --out results/soak.json
 python scripts/soak.py --seconds 5 --frames 300 --inputs 200
 
 Writes one JSON document; exits with 1 if something failed or memory grew. The top of
-deepfer_jax/demo/soak.py says what it holds.
+scripts/measuring/soak.py says what it holds.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import json
 import pathlib
 import tempfile
 
+from measuring.soak import find_failures, soak
+
 from deepfer_jax import errors, outputs
-from deepfer_jax.demo.soak import find_failures, soak
 
 _SCRIPTS = pathlib.Path(__file__).parent
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+from measuring import recall
 from PIL import Image, ImageEnhance
-
-from deepfer_jax.faces import recall
 
 FACES = recall.FACES
 WITH_A_FACE = tuple(FACES)

@@ -8,10 +8,13 @@ import sys
 import jax
 import numpy as np
 import pytest
+from measuring import speed as benchmark
+from measuring import speed_jax as benchmark_jax
+from measuring import speed_torch as benchmark_torch
+from measuring import timing
+from measuring.speed import Plan, benchmark_infer, benchmark_train
 
 from configs import default
-from deepfer_jax import benchmark, benchmark_jax, benchmark_torch, timing
-from deepfer_jax.benchmark import Plan, benchmark_infer, benchmark_train
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.export import export_run

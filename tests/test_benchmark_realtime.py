@@ -8,12 +8,13 @@ import pytest
 
 pytest.importorskip("skimage")
 
-from deepfer_jax.benchmark_realtime import (
+from measuring.realtime import (
     benchmark_realtime,
     make_frame,
     measure_fer,
     measure_start_up,
 )
+
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.inference import DEFAULT_MODEL
@@ -22,7 +23,7 @@ PARTS = ("whole", "detector", "crop", "classifier")
 
 
 def test_the_document(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepfer_jax.benchmark_realtime._NUM_STARTS", 1)
+    monkeypatch.setattr("measuring.realtime._NUM_STARTS", 1)
     document = benchmark_realtime(DEFAULT_MODEL, [1], tmp_path, num_calls=3)
     json.dumps(document)
     assert [run["faces"] for run in document["runs"]] == [1, 4, 16]
@@ -83,7 +84,7 @@ def test_fer_is_measured_on_the_same_frames(tmp_path):
 
 @pytest.mark.usefixtures("fer")
 def test_fer_is_started_as_often(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepfer_jax.benchmark_realtime._NUM_STARTS", 1)
+    monkeypatch.setattr("measuring.realtime._NUM_STARTS", 1)
     found = measure_start_up(DEFAULT_MODEL, tmp_path, sys.executable)
     assert list(found) == ["first", "second", "fer"]
     assert found["fer"].keys() == found["first"].keys()

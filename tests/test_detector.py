@@ -9,6 +9,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from measuring.recall import measure_beside_litert
 from PIL import Image
 
 from deepfer_jax.errors import UserError
@@ -21,7 +22,6 @@ from deepfer_jax.faces.detector import (
     overlap,
     suppress,
 )
-from deepfer_jax.faces.recall import measure_beside_litert
 from deepfer_jax.pretrained import blazeface, port
 from deepfer_jax.pretrained.tensors import read_ported
 from tests import photos

@@ -3,10 +3,11 @@
 import json
 import pathlib
 
+from measuring.framing import MARGINS, OFFSETS, measure_framing
+
 from deepfer_jax.data import datasets
 from deepfer_jax.export import FRAMINGS
 from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.framing import MARGINS, OFFSETS, measure_framing
 from deepfer_jax.inference import DEFAULT_MODEL
 from deepfer_jax.network import load_network
 

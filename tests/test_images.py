@@ -5,6 +5,8 @@ import time
 
 import numpy as np
 import pytest
+from measuring.bad_inputs import encode
+from measuring.hostile import make_hostile
 from PIL import Image
 
 from deepfer_jax.data.image_headers import read_header
@@ -17,8 +19,6 @@ from deepfer_jax.data.images import (
     is_image_name,
     read_image,
 )
-from deepfer_jax.demo.bad_inputs import encode
-from deepfer_jax.demo.hostile import make_hostile
 
 RAMP = np.arange(0, 256, 8, dtype=np.uint8)[None].repeat(20, 0)  # [20, 32]
 COLORS = np.stack([RAMP, RAMP[:, ::-1], RAMP // 2], axis=-1)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from measuring import torch_twins
 
-from deepfer_jax import torch_twins
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS, create_model, stage_features
 from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet

@@ -8,9 +8,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from measuring.soak import find_failures
 from PIL import Image
 
-from deepfer_jax.demo.soak import find_failures
 from tests import photos
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from PIL import Image
 pytest.importorskip("matplotlib")
 pytest.importorskip("skimage")
 
-from deepfer_jax.faces import recall
-from deepfer_jax.faces.recall import View, load_photos, measure_recall, render
+from measuring import recall
+from measuring.recall import View, load_photos, measure_recall, render
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 

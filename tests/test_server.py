@@ -13,12 +13,12 @@ from tests import photos
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
+from measuring.bad_inputs import encode
+from measuring.running import running_server
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from deepfer_jax.demo import limits, server
-from deepfer_jax.demo.bad_inputs import encode
-from deepfer_jax.demo.running import running_server
 from deepfer_jax.faces.analyzer import Analyzer
 
 HOSTS = ["testserver"]  # as Starlette's client calls it

@@ -16,15 +16,15 @@ pytest.importorskip("httpx")
 pytest.importorskip("websockets")
 pytest.importorskip("uvicorn")
 import uvicorn
+from measuring.bad_inputs import encode
+from measuring.hostile import make_hostile
+from measuring.running import running_server, stop_server
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from deepfer_jax.demo import connections, limits, reading, server
 from deepfer_jax.demo import stream as stream_module
-from deepfer_jax.demo.bad_inputs import encode
 from deepfer_jax.demo.decoding import Decoder, Refused
-from deepfer_jax.demo.hostile import make_hostile
-from deepfer_jax.demo.running import running_server, stop_server
 
 HOSTS = ["testserver", "faces.example"]
 FRAME = encode(np.full((48, 64, 3), 99, np.uint8))
@@ -357,7 +357,7 @@ def test_idle_connections_give_way(monkeypatch):
 def test_a_server_in_the_middle_of_it_all():
     """Chunks, fragments, pings and idle sockets; and it ends when it is told to."""
     pytest.importorskip("psutil")
-    from deepfer_jax.demo import attacks
+    from measuring import attacks
 
     with running_server() as (address, pid):
         host, port = address.split(":")

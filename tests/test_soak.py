@@ -11,9 +11,10 @@ pytest.importorskip("psutil")
 pytest.importorskip("skimage")
 pytest.importorskip("websockets")
 
+from measuring.bad_inputs import Input, Tally, claim_size, encode, make_inputs
+from measuring.soak import find_failures
+
 from deepfer_jax.data.images import ImageError, decode_image
-from deepfer_jax.demo.bad_inputs import Input, Tally, claim_size, encode, make_inputs
-from deepfer_jax.demo.soak import find_failures
 
 
 def test_all_of_it_holds_for_seconds(run_python, tmp_path):

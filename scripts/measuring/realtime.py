@@ -4,7 +4,7 @@
 
 Its layout:
 
-    device, threads, load, versions   as of `deepfer_jax.benchmark`
+    device, threads, load, versions   as of `measuring.speed`
     frame        {width, height} of the frames, in pixels
     runs         list of {cores, faces (in the frame), found, whole, detector, crop,
                  classifier}, each part {p50_ms, p95_ms} of a call
@@ -28,8 +28,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from measuring import timing
 
-from deepfer_jax import timing
 from deepfer_jax.errors import UserError
 
 _WIDTH, _HEIGHT = 640, 480
@@ -284,7 +284,7 @@ def benchmark_realtime(
     for num in cores:
         code = (
             f"import json, os; os.sched_setaffinity(0, {set(there[:num])!r});"
-            "from deepfer_jax.benchmark_realtime import measure;"
+            "from measuring.realtime import measure;"
             f"print(json.dumps(measure({str(model)!r}, {num_calls})))"
         )
         output = subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -1,4 +1,4 @@
-"""What `deepfer_jax.benchmark` measures of this package: training and inference.
+"""What `measuring.speed` measures of this package: training and inference.
 
 task = Training(recipe, "resident", builder)        # or "tf.data", "fixed"
 task.warm_up()
@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
+from measuring.random_faces import RandomFaces
 from ml_collections import ConfigDict
 
 from deepfer_jax import parallel, preprocess
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
-from deepfer_jax.data.random_faces import RandomFaces
 from deepfer_jax.inference import Predictor
 from deepfer_jax.network import create_network, load_network
 from deepfer_jax.programs import Programs, steps_per_call

@@ -1,6 +1,6 @@
 """Clients that mean harm, in a process of their own, against a server on this machine.
 
-    python -m deepfer_jax.demo.attacks 127.0.0.1:8000 60
+    python -m measuring.attacks 127.0.0.1:8000 60
 
 Prints {attack: {"opened": ..., "cut_off": ...}} when the seconds are over: how many
 connections were opened, and how many of them the server ended. It works only while no
@@ -21,10 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from measuring.bad_inputs import encode
+from measuring.hostile import make_hostile
 from PIL import Image
-
-from deepfer_jax.demo.bad_inputs import encode
-from deepfer_jax.demo.hostile import make_hostile
 
 _MEGABYTE = bytes(2**20)
 _PAUSE_SECONDS = 0.1

@@ -30,7 +30,7 @@ of the process), so a run's is that of the runs before it too: measure one alone
 its own.
 
 Against PyTorch both sides train on one batch that stays on the device, without
-augmentation, dropout, class weights or moving average; `deepfer_jax.benchmark_torch`
+augmentation, dropout, class weights or moving average; `measuring.speed_torch`
 says what else is the same and what is not. PyTorch's threads wait for each other at
 every operation, so that on a CPU which others use they lose far more than ours do:
 believe that ratio on an idle machine, or on one processor (`taskset -c 0`).
@@ -47,10 +47,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
-
-from deepfer_jax import benchmark_torch, timing
-from deepfer_jax.benchmark_jax import (
+from measuring import speed_torch as benchmark_torch
+from measuring import timing
+from measuring.speed_jax import (
     PIPELINES,
     Inference,
     Training,
@@ -60,6 +59,8 @@ from deepfer_jax.benchmark_jax import (
     open_inference,
     without_chance,
 )
+from ml_collections import ConfigDict
+
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS
 from deepfer_jax.run import check_config

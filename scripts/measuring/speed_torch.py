@@ -1,4 +1,4 @@
-"""What `deepfer_jax.benchmark` measures of PyTorch: training and inference.
+"""What `measuring.speed` measures of PyTorch: training and inference.
 
     task = Training(recipe, network, variables, batch)
     task.warm_up()
@@ -23,12 +23,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from measuring import timing
+from measuring.torch_twins import copy_variables, create_twin, import_torch
 from ml_collections import ConfigDict
 
-from deepfer_jax import timing
 from deepfer_jax.errors import UserError
 from deepfer_jax.preprocess import input_shape
-from deepfer_jax.torch_twins import copy_variables, create_twin, import_torch
 
 
 def check_torch() -> str:

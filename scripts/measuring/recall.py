@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from measuring import timing
 from PIL import Image
 
-from deepfer_jax import timing
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer, compiler_options
 from deepfer_jax.faces.detector import load_detector, make_detect

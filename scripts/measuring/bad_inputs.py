@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from measuring.realtime import make_frame
 from PIL import Image
-
-from deepfer_jax.benchmark_realtime import make_frame
 
 _TEXTS = [b"", b"{}", b'{"image": 1}', b"[[[[", b"<html></html>", b"null", b"\xff\xfe"]
 

@@ -4,7 +4,7 @@
 
 Its layout:
 
-    device, threads, load, versions   as of `deepfer_jax.benchmark`
+    device, threads, load, versions   as of `measuring.speed`
     clients     of many at once on the stream: answers, errors, frames a second, memory
     attacked    clients that send frames_per_second each beside `attacks`, on a server
                 of their own: answers, errors, milliseconds until an answer, memory
@@ -40,12 +40,12 @@ from typing import Any
 import numpy as np
 import psutil
 import websockets
+from measuring import timing
+from measuring.bad_inputs import Tally, encode, make_inputs
+from measuring.realtime import make_frame
+from measuring.running import running_server, stop_server
 from websockets.sync.client import connect
 
-from deepfer_jax import timing
-from deepfer_jax.benchmark_realtime import make_frame
-from deepfer_jax.demo.bad_inputs import Tally, encode, make_inputs
-from deepfer_jax.demo.running import running_server, stop_server
 from deepfer_jax.faces.video import import_cv2
 
 _NUM_CLIENTS = 16
@@ -214,7 +214,7 @@ def soak_attacked(address: str, pid: int, seconds: float) -> dict[str, Any]:
                 print(f"a camera failed: {result!r}", file=sys.stderr)
                 counts["errors"] += 1
 
-    command = [sys.executable, "-m", "deepfer_jax.demo.attacks", address]
+    command = [sys.executable, "-m", "measuring.attacks", address]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     attackers = subprocess.Popen([*command, str(seconds)], **pipes)
     try:

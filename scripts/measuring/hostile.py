@@ -9,9 +9,8 @@ import struct
 import zlib
 
 import numpy as np
+from measuring.bad_inputs import Input, encode
 from PIL import Image
-
-from deepfer_jax.demo.bad_inputs import Input, encode
 
 _LARGE = (6000, 4000)
 
