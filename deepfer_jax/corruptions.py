@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepfer_jax.augment import affine, gaussian_blur
+from deepfer_jax.data.augment import affine, gaussian_blur
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from deepfer_jax.augment import AugmentOptions
 from deepfer_jax.checkpoint import Checkpoints, checkpoint_steps
+from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.errors import UserError
 from deepfer_jax.losses import CLASS_WEIGHTS
 from deepfer_jax.preprocess import NORMALIZATIONS

@@ -14,10 +14,10 @@ with errors.imports("train"):
     from measuring.speed import read_recipe
     from PIL import Image
 
-    from deepfer_jax import augment
+    from deepfer_jax.data import augment
     from deepfer_jax.data.contact_sheet import contact_sheet
     from deepfer_jax.data.emotions import EMOTIONS
-    from deepfer_jax.data.synthetic import draw_face
+    from deepfer_jax.data.synthetic.builder import draw_face
 
 
 def main() -> None:

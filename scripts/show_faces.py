@@ -13,7 +13,7 @@ with errors.imports("train"):
 
     from deepfer_jax.data.contact_sheet import GAP, contact_sheet
     from deepfer_jax.data.emotions import EMOTIONS
-    from deepfer_jax.data.synthetic import draw_face
+    from deepfer_jax.data.synthetic.builder import draw_face
 
 _MARGIN = 76
 

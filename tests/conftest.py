@@ -96,7 +96,7 @@ def run_python():
 @pytest.fixture(scope="session")
 def small_data_dir(tmp_path_factory):
     """The small synthetic faces, prepared as tfrecord."""
-    from deepfer_jax.data.synthetic import SyntheticFaces
+    from deepfer_jax.data.synthetic.builder import SyntheticFaces
 
     folder = str(tmp_path_factory.mktemp("data"))
     builder = SyntheticFaces(config="small", data_dir=folder, file_format="tfrecord")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from deepfer_jax import augment
-from deepfer_jax.augment import AugmentOptions
+from deepfer_jax.data import augment
+from deepfer_jax.data.augment import AugmentOptions
 
 STRENGTHS = {
     "flip": 0.5,

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from deepfer_jax import optim
-from deepfer_jax.augment import AugmentOptions
+from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
 from deepfer_jax.network import create_network

@@ -11,7 +11,7 @@ from PIL import Image
 
 from deepfer_jax import corruptions
 from deepfer_jax.corruptions import CORRUPTIONS, make_corrupt
-from deepfer_jax.data.synthetic import draw_face
+from deepfer_jax.data.synthetic.builder import draw_face
 
 KEY = jax.random.key(0)
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from deepfer_jax.data.synthetic import draw_face
+from deepfer_jax.data.synthetic.builder import draw_face
 
 
 def test_a_run_starts_from_a_model_on_ones_own_classes(tmp_path, run_python):

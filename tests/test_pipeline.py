@@ -129,7 +129,7 @@ def test_an_unknown_pipeline_is_named(builder):
 
 
 def test_tf_data_refuses_array_record(tmp_path):
-    from deepfer_jax.data.synthetic import SyntheticFaces
+    from deepfer_jax.data.synthetic.builder import SyntheticFaces
 
     SyntheticFaces(
         config="small", data_dir=tmp_path, file_format="array_record"

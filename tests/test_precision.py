@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from configs import default
-from deepfer_jax import augment, corruptions
+from deepfer_jax import corruptions
+from deepfer_jax.data import augment
 from deepfer_jax.evaluate import VIEWS
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import load_detector, make_detect

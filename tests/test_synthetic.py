@@ -12,7 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from deepfer_jax.data.contact_sheet import contact_sheet
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.synthetic import SPLITS, SyntheticFaces, draw_example, draw_face
+from deepfer_jax.data.synthetic.builder import (
+    SPLITS,
+    SyntheticFaces,
+    draw_example,
+    draw_face,
+)
 
 SMALL = {"train": 280, "validation": 140, "test": 140}
 
@@ -109,7 +114,7 @@ def test_prepares_and_reads_without_tensorflow(run_python, tmp_path):
 import sys
 import tests.no_tensorflow
 import numpy as np
-from deepfer_jax.data.synthetic import SyntheticFaces, draw_example
+from deepfer_jax.data.synthetic.builder import SyntheticFaces, draw_example
 builder = SyntheticFaces(
     config="small", data_dir=sys.argv[1], file_format="array_record")
 builder.download_and_prepare()

@@ -27,7 +27,7 @@ from PIL import Image
 from deepfer_jax.data.fer2013 import Fer2013
 from deepfer_jax.data.ferplus import FerPlus
 from deepfer_jax.data.image_folder import ImageFolder, ImageFolderConfig
-from deepfer_jax.data.synthetic import SyntheticFaces
+from deepfer_jax.data.synthetic.builder import SyntheticFaces
 from deepfer_jax.errors import UserError
 
 # Before TFDS or clu first import TensorFlow, which else fills the terminal with notes.

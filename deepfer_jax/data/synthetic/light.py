@@ -8,9 +8,9 @@ Everything soft is computed here, on the small grid; the head is taken for an el
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deepfer_jax.data.face_canvas import SIZE, project
-from deepfer_jax.data.face_drawing import EYE_Y, jaw_drop
-from deepfer_jax.data.face_sampling import ActionUnits, Person, Pose
+from deepfer_jax.data.synthetic.canvas import SIZE, project
+from deepfer_jax.data.synthetic.drawing import EYE_Y, jaw_drop
+from deepfer_jax.data.synthetic.sampling import ActionUnits, Person, Pose
 
 _ROW, _COLUMN = np.mgrid[:SIZE, :SIZE].astype(np.float32) + 0.5
 

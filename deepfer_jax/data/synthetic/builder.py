@@ -17,15 +17,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.data.face_canvas import SIZE, Canvas
-from deepfer_jax.data.face_drawing import draw_head
-from deepfer_jax.data.face_light import expose
-from deepfer_jax.data.face_sampling import (
+from deepfer_jax.data.features import encode_png, face_features
+from deepfer_jax.data.synthetic.canvas import SIZE, Canvas
+from deepfer_jax.data.synthetic.drawing import draw_head
+from deepfer_jax.data.synthetic.light import expose
+from deepfer_jax.data.synthetic.sampling import (
     sample_action_units,
     sample_person,
     sample_pose,
 )
-from deepfer_jax.data.features import encode_png, face_features
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deepfer_jax.data.face_sampling import Pose
+from deepfer_jax.data.synthetic.sampling import Pose
 
 SIZE = 48
 _SUPERSAMPLING = 4

@@ -11,8 +11,8 @@ are in its units. Soft shadows are not drawn but computed, in `face_light.py`.
 
 import numpy as np
 
-from deepfer_jax.data.face_canvas import Canvas
-from deepfer_jax.data.face_sampling import ActionUnits, Person
+from deepfer_jax.data.synthetic.canvas import Canvas
+from deepfer_jax.data.synthetic.sampling import ActionUnits, Person
 
 EYE_Y = -0.17
 _ROUND = np.linspace(0, 2 * np.pi, 21)[:-1]

@@ -1,0 +1,1 @@
+"""Faces drawn by code: a data set that needs no download."""
