@@ -29,14 +29,13 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 import deepfer_jax
-from deepfer_jax import parallel, preprocess
+from deepfer_jax import parallel
 from deepfer_jax.calibration import calibrate
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
 from deepfer_jax.exported import METADATA, PARAMETERS, digest_of_fields
 from deepfer_jax.faces.analyzer import analyze_name
-from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import (
     MAX_FACES,
@@ -45,6 +44,8 @@ from deepfer_jax.faces.detector import (
 )
 from deepfer_jax.faces.program import make_analyze
 from deepfer_jax.inference import ARTEFACT
+from deepfer_jax.models import preprocess
+from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.network import (
     Network,
     create_network,

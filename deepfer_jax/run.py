@@ -19,7 +19,7 @@ from deepfer_jax.checkpoint import Checkpoints, checkpoint_steps
 from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.errors import UserError
 from deepfer_jax.losses import CLASS_WEIGHTS
-from deepfer_jax.preprocess import NORMALIZATIONS
+from deepfer_jax.models.preprocess import NORMALIZATIONS
 
 _log = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.evaluate import create_eval_step, evaluate
 from deepfer_jax.groups import Groups, Phase
 from deepfer_jax.metrics import summarize
+from deepfer_jax.models.preprocess import make_preprocess, to_unit
 from deepfer_jax.network import start_from
-from deepfer_jax.preprocess import make_preprocess, to_unit
 from deepfer_jax.pretrained.port import load_ported
 from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.progress import Progress

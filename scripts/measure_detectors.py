@@ -14,8 +14,8 @@ with errors.imports("train"):
     from measuring.recall import measure_beside_litert, measure_flicker, measure_recall
 
     from deepfer_jax.faces.analyzer import Analyzer
-    from deepfer_jax.faces.blazeface import BLAZEFACES
     from deepfer_jax.inference import DEFAULT_MODEL
+    from deepfer_jax.models.blazeface import BLAZEFACES
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ with errors.imports("train"):
     from measuring.framing import measure_framing
 
     from deepfer_jax.data import datasets
-    from deepfer_jax.faces.blazeface import BLAZEFACES
     from deepfer_jax.inference import DEFAULT_MODEL
+    from deepfer_jax.models.blazeface import BLAZEFACES
     from deepfer_jax.network import load_network
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax.faces.blazeface import BLAZEFACES, DepthwiseConv, pad
 from deepfer_jax.faces.detector import load_detector
+from deepfer_jax.models.blazeface import BLAZEFACES, DepthwiseConv, pad
 from tests import photos
 
 # What LiteRT gives of grace_hopper.jpg's upper square in the .tflite files: the best

@@ -13,7 +13,6 @@ from measuring.recall import measure_beside_litert
 from PIL import Image
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.blazeface import BLAZEFACES
 from deepfer_jax.faces.detector import (
     decode,
     letter_box,
@@ -22,6 +21,7 @@ from deepfer_jax.faces.detector import (
     overlap,
     suppress,
 )
+from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.pretrained import blazeface, port
 from deepfer_jax.pretrained.tensors import read_ported
 from tests import photos

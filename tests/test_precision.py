@@ -15,7 +15,7 @@ from deepfer_jax.evaluate import VIEWS
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.faces.program import make_analyze
-from deepfer_jax.preprocess import make_preprocess
+from deepfer_jax.models.preprocess import make_preprocess
 
 EXACT = (jax.lax.Precision.HIGHEST,) * 2
 IMAGES = jax.ShapeDtypeStruct((2, 48, 48, 3), jnp.float32)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from configs import default
-from deepfer_jax.preprocess import input_shape, make_preprocess, to_unit
+from deepfer_jax.models.preprocess import input_shape, make_preprocess, to_unit
 
 
 def make(**fields):

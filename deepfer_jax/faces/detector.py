@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.blazeface import BLAZEFACES, BlazeFace
 from deepfer_jax.faces.program import Detections
+from deepfer_jax.models.blazeface import BLAZEFACES, BlazeFace
 from deepfer_jax.pretrained.tensors import read_ported
 
 _ASSETS = pathlib.Path(__file__).parents[1] / "assets"

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.blazeface import BLAZEFACES
+from deepfer_jax.models.blazeface import BLAZEFACES
 
 LICENCE = "Apache-2.0"
 

@@ -24,11 +24,12 @@ import tensorflow_datasets as tfds
 from measuring.random_faces import RandomFaces
 from ml_collections import ConfigDict
 
-from deepfer_jax import parallel, preprocess
+from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.inference import Predictor
+from deepfer_jax.models import preprocess
 from deepfer_jax.network import create_network, load_network
 from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.steps import make_predict

@@ -28,7 +28,7 @@ from measuring.torch_twins import copy_variables, create_twin, import_torch
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.preprocess import input_shape
+from deepfer_jax.models.preprocess import input_shape
 
 
 def check_torch() -> str:
