@@ -4,7 +4,7 @@ A `UserError` message names the file, the field, what was expected, what was fou
 what to do. Commands print it as one line, without a traceback, and exit with code 1:
 
     with errors.imports("train"):
-        from deepfer_jax.evaluate import evaluate_split
+        from deepfer_jax.evaluation.evaluate import evaluate_split
 
     with errors.reported():
         main()

@@ -30,10 +30,10 @@ from ml_collections import ConfigDict
 
 import deepfer_jax
 from deepfer_jax import parallel
-from deepfer_jax.calibration import calibrate
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import create_eval_step, evaluate, open_split
+from deepfer_jax.evaluation.calibration import calibrate
+from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate, open_split
 from deepfer_jax.exported import METADATA, PARAMETERS, digest_of_fields
 from deepfer_jax.faces.analyzer import analyze_name
 from deepfer_jax.faces.crop import Framing

@@ -20,9 +20,9 @@ from ml_collections import ConfigDict
 
 from deepfer_jax import losses
 from deepfer_jax.data import augment
+from deepfer_jax.evaluation.metrics import Metrics
 from deepfer_jax.groups import Phase
 from deepfer_jax.keys import StepKeys, step_keys
-from deepfer_jax.metrics import Metrics
 from deepfer_jax.models import preprocess
 from deepfer_jax.parallel import AXIS
 from deepfer_jax.state import TrainState

@@ -30,9 +30,9 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import create_eval_step, evaluate
+from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate
+from deepfer_jax.evaluation.metrics import summarize
 from deepfer_jax.groups import Groups, Phase
-from deepfer_jax.metrics import summarize
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
 from deepfer_jax.network import start_from
 from deepfer_jax.pretrained.port import load_ported

@@ -9,7 +9,7 @@ import json
 from deepfer_jax import errors, outputs
 
 with errors.imports("train"):
-    from deepfer_jax.ensemble import evaluate_ensemble, load_members
+    from deepfer_jax.evaluation.ensemble import evaluate_ensemble, load_members
 
 
 def main() -> None:

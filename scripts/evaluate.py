@@ -12,7 +12,7 @@ from deepfer_jax import errors
 with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.data.audit import near_copies_of
-    from deepfer_jax.evaluate import (
+    from deepfer_jax.evaluation.evaluate import (
         VIEWS,
         evaluate_corruptions,
         evaluate_split,

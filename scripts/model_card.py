@@ -9,7 +9,7 @@ import argparse
 from deepfer_jax import errors, outputs
 
 with errors.imports("train"):
-    from deepfer_jax.model_card import model_card
+    from deepfer_jax.evaluation.model_card import model_card
 
 
 def main() -> None:

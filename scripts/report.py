@@ -9,7 +9,7 @@ import pathlib
 from deepfer_jax import errors, outputs
 
 with errors.imports("train"):
-    from deepfer_jax.report import create_report
+    from deepfer_jax.evaluation.report import create_report
 
 
 def main() -> None:

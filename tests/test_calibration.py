@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from deepfer_jax import calibration
+from deepfer_jax.evaluation import calibration
 
 
 def draw(temperature, n=4000, seed=0):

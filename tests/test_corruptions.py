@@ -9,9 +9,9 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from deepfer_jax import corruptions
-from deepfer_jax.corruptions import CORRUPTIONS, make_corrupt
 from deepfer_jax.data.synthetic.builder import draw_face
+from deepfer_jax.evaluation import corruptions
+from deepfer_jax.evaluation.corruptions import CORRUPTIONS, make_corrupt
 
 KEY = jax.random.key(0)
 

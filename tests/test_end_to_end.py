@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax.calibration import scale
-from deepfer_jax.corruptions import CORRUPTIONS
 from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import near_copies_of
 from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.evaluation.calibration import scale
+from deepfer_jax.evaluation.corruptions import CORRUPTIONS
 from deepfer_jax.inference import Predictor
 from deepfer_jax.network import load_model
 from deepfer_jax.run import restore_run

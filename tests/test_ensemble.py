@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from deepfer_jax.ensemble import Members, choose, evaluate_ensemble, load_members
 from deepfer_jax.errors import UserError
+from deepfer_jax.evaluation.ensemble import (
+    Members,
+    choose,
+    evaluate_ensemble,
+    load_members,
+)
 
 
 def one_hot(labels, confidence=0.9):

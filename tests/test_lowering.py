@@ -16,7 +16,7 @@ from configs import default
 from deepfer_jax import export, parallel
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident, TfData
-from deepfer_jax.evaluate import create_eval_step
+from deepfer_jax.evaluation.evaluate import create_eval_step
 from deepfer_jax.inference import ARTEFACT
 from deepfer_jax.network import create_network
 from deepfer_jax.programs import Programs

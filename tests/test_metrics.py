@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.metrics import NUM_BINS, Metrics, summarize, wilson_interval
+from deepfer_jax.evaluation.metrics import NUM_BINS, Metrics, summarize, wilson_interval
 
 
 def random_predictions(num=500, seed=0):

@@ -8,7 +8,7 @@ import pytest
 
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluate import open_split
+from deepfer_jax.evaluation.evaluate import open_split
 from deepfer_jax.export import export_run
 from deepfer_jax.network import load_network
 from deepfer_jax.pretrained.merge import merge_variables

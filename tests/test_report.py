@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepfer_jax import figures, report
-from deepfer_jax.calibration import calibrate, scale
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.findings import read_findings
-from deepfer_jax.report import create_report
+from deepfer_jax.evaluation import figures, report
+from deepfer_jax.evaluation.calibration import calibrate, scale
+from deepfer_jax.evaluation.report import create_report
+from deepfer_jax.evaluation.results import read_findings
 
 CLASSES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 DATASET = "synthetic_faces/small/1.0.0"

@@ -13,8 +13,8 @@ from PIL import Image
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import CsvSource
 from deepfer_jax.data.synthetic.builder import draw_face
+from deepfer_jax.evaluation.model_card import model_card
 from deepfer_jax.inference import Predictor
-from deepfer_jax.model_card import model_card
 from tests import photos
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -10,8 +10,8 @@ import pytest
 from configs import default
 from deepfer_jax import optim, parallel, steps
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.evaluate import create_eval_step
-from deepfer_jax.metrics import summarize
+from deepfer_jax.evaluation.evaluate import create_eval_step
+from deepfer_jax.evaluation.metrics import summarize
 from deepfer_jax.network import create_network
 from deepfer_jax.state import create_state, eval_variables
 

@@ -8,7 +8,7 @@ Images are float [height, width, channels] in [0, 1] and stay so. An operation w
 strength is 0 is not traced at all. Mixup and cutmix act on a batch and its targets,
 before normalisation, so that networks which normalise otherwise can be shown the same.
 
-No noise, blur or cover here is one of deepfer_jax.corruptions, by which robustness is
+No noise, blur or cover here is one of `evaluation.corruptions`, by which robustness is
 measured: noise is uniform or salt and pepper, not Gaussian; blur is exponential, with a
 width of its own along each axis, not Gaussian nor along a line; covers are rectangles
 of noise and half-planes, not bands.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepfer_jax.evaluate import open_split
+from deepfer_jax.evaluation.evaluate import open_split
 from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.models.blazeface import BLAZEFACES

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from deepfer_jax.metrics import NUM_BINS
+from deepfer_jax.evaluation.metrics import NUM_BINS
 
 TARGET_ACCURACY = 0.9
 

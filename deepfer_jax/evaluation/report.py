@@ -19,13 +19,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deepfer_jax import figures
-from deepfer_jax.calibration import (
+from deepfer_jax.evaluation import figures
+from deepfer_jax.evaluation.calibration import (
     calibration_bins,
     calibration_error,
     coverage_curve,
 )
-from deepfer_jax.findings import Findings, load_images, read_findings, same_faces
+from deepfer_jax.evaluation.results import (
+    Findings,
+    load_images,
+    read_findings,
+    same_faces,
+)
 
 _NUM_MISTAKES = 21
 _VIEWS = {"none": "one view", "flip": "flip", "ten_crop": "ten crops"}

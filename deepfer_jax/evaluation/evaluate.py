@@ -21,10 +21,11 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from deepfer_jax import corruptions, parallel
+from deepfer_jax import parallel
 from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
-from deepfer_jax.metrics import Metrics, summarize
+from deepfer_jax.evaluation import corruptions
+from deepfer_jax.evaluation.metrics import Metrics, summarize
 from deepfer_jax.models.preprocess import make_preprocess
 from deepfer_jax.network import Network, create_network
 from deepfer_jax.steps import make_eval_step, make_predict

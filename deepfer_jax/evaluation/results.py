@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepfer_jax.calibration import scale
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
+from deepfer_jax.evaluation.calibration import scale
 from deepfer_jax.exported import METADATA
 from deepfer_jax.writers import read_metrics
 

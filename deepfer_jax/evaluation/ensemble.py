@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.metrics import wilson_interval
+from deepfer_jax.evaluation.metrics import wilson_interval
 
 
 class Members(NamedTuple):

@@ -13,8 +13,8 @@ import pathlib
 from typing import Any
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.evaluation.metrics import wilson_interval
 from deepfer_jax.exported import ExportedModel
-from deepfer_jax.metrics import wilson_interval
 
 _VIEWS = {
     "none": "one",

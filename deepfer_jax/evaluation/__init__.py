@@ -1,0 +1,1 @@
+"""Numbers: evaluation, calibration, corruptions, ensembles, reports and cards."""
