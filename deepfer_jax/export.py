@@ -46,15 +46,10 @@ from deepfer_jax.faces.program import make_analyze
 from deepfer_jax.inference import ARTEFACT
 from deepfer_jax.models import preprocess
 from deepfer_jax.models.blazeface import BLAZEFACES
-from deepfer_jax.network import (
-    Network,
-    create_network,
-    load_model,
-    load_network,
-)
 from deepfer_jax.outputs import replacing
 from deepfer_jax.pretrained.merge import merge_variables
-from deepfer_jax.run import read_config
+from deepfer_jax.runs.trained import Network, create_network, load_model, load_network
+from deepfer_jax.runs.workdir import read_config
 from deepfer_jax.steps import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")

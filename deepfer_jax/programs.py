@@ -23,7 +23,7 @@ from deepfer_jax.data.pipeline import Resident, TfData
 from deepfer_jax.distill import load_teacher
 from deepfer_jax.groups import Groups, Phase, parse_groups
 from deepfer_jax.models.preprocess import input_shape
-from deepfer_jax.network import create_network
+from deepfer_jax.runs.trained import create_network
 from deepfer_jax.state import TrainState, create_state
 from deepfer_jax.steps import make_run_steps, make_train_step
 

@@ -25,7 +25,6 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from deepfer_jax import parallel
-from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
@@ -34,13 +33,14 @@ from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate
 from deepfer_jax.evaluation.metrics import summarize
 from deepfer_jax.groups import Groups, Phase
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
-from deepfer_jax.network import start_from
 from deepfer_jax.pretrained.port import load_ported
 from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.progress import Progress
-from deepfer_jax.run import check_config, locked, open_workdir
+from deepfer_jax.runs.checkpoint import Checkpoints
+from deepfer_jax.runs.trained import start_from
+from deepfer_jax.runs.workdir import check_config, locked, open_workdir
+from deepfer_jax.runs.writers import MetricWriter
 from deepfer_jax.state import TrainState, eval_variables, with_variables
-from deepfer_jax.writers import MetricWriter
 
 _log = logging.getLogger(__name__)
 # Faces on which the statistics of folded batch normalisation are measured again.

@@ -20,7 +20,7 @@ with errors.imports("train"):
         format_result,
     )
     from deepfer_jax.exported import shipped_models
-    from deepfer_jax.network import load_network
+    from deepfer_jax.runs.trained import load_network
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -14,7 +14,7 @@ with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.inference import DEFAULT_MODEL
     from deepfer_jax.models.blazeface import BLAZEFACES
-    from deepfer_jax.network import load_network
+    from deepfer_jax.runs.trained import load_network
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from configs import default
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.export import export_run
-from deepfer_jax.run import restore_run
+from deepfer_jax.runs.workdir import restore_run
 from deepfer_jax.train import train_and_evaluate
 
 RUN_KEYS = {

@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from deepfer_jax import parallel
-from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
+from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.state import TrainState
 
 

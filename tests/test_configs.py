@@ -9,8 +9,8 @@ from deepfer_jax import optim
 from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
-from deepfer_jax.network import create_network
-from deepfer_jax.run import check_config
+from deepfer_jax.runs.trained import create_network
+from deepfer_jax.runs.workdir import check_config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 

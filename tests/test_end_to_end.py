@@ -14,8 +14,8 @@ from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.evaluation.calibration import scale
 from deepfer_jax.evaluation.corruptions import CORRUPTIONS
 from deepfer_jax.inference import Predictor
-from deepfer_jax.network import load_model
-from deepfer_jax.run import restore_run
+from deepfer_jax.runs.trained import load_model
+from deepfer_jax.runs.workdir import restore_run
 from deepfer_jax.train import train_and_evaluate
 from tests import small_recipe
 

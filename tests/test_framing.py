@@ -9,7 +9,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.export import FRAMINGS
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.inference import DEFAULT_MODEL
-from deepfer_jax.network import load_network
+from deepfer_jax.runs.trained import load_network
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from deepfer_jax import optim, parallel
-from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
 from deepfer_jax.groups import Group, Groups, parse_groups
 from deepfer_jax.programs import Programs
+from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.train import open_data, train_and_evaluate
 from tests import small_recipe
 

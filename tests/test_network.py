@@ -10,9 +10,9 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.evaluate import open_split
 from deepfer_jax.export import export_run
-from deepfer_jax.network import load_network
 from deepfer_jax.pretrained.merge import merge_variables
-from deepfer_jax.run import restore_run
+from deepfer_jax.runs.trained import load_network
+from deepfer_jax.runs.workdir import restore_run
 from deepfer_jax.train import train_and_evaluate
 from tests import small_recipe
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
-from deepfer_jax.network import load_network
 from deepfer_jax.pretrained import dlib, port
 from deepfer_jax.pretrained.tensors import read_ported
+from deepfer_jax.runs.trained import load_network
 from deepfer_jax.train import train_and_evaluate
 from tests import photos
 from tests.variables import random_variables

@@ -7,7 +7,7 @@ import pytest
 
 from configs import default
 from deepfer_jax.errors import UserError
-from deepfer_jax.run import check_config, open_workdir, restore_run
+from deepfer_jax.runs.workdir import check_config, open_workdir, restore_run
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from deepfer_jax import programs, train
-from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.data.pipeline import Resident, TfData
+from deepfer_jax.runs.checkpoint import Checkpoints
+from deepfer_jax.runs.writers import read_metrics
 from deepfer_jax.train import Stopped, train_and_evaluate
-from deepfer_jax.writers import read_metrics
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

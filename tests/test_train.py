@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from deepfer_jax.checkpoint import Checkpoints
 from deepfer_jax.errors import UserError
+from deepfer_jax.runs.checkpoint import Checkpoints
+from deepfer_jax.runs.writers import read_metrics
 from deepfer_jax.train import train_and_evaluate
-from deepfer_jax.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Ten steps an epoch.

@@ -10,7 +10,7 @@ import pytest
 from deepfer_jax import outputs
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
-from deepfer_jax.run import locked
+from deepfer_jax.runs.workdir import locked
 from deepfer_jax.train import train_and_evaluate
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import TfData
-from deepfer_jax.writers import MetricWriter, read_metrics
+from deepfer_jax.runs.writers import MetricWriter, read_metrics
 
 
 def steps_of(folder):
@@ -58,7 +58,7 @@ def test_tensorflow_is_kept_off_the_gpus(tmp_path, small_data_dir, monkeypatch):
 def test_works_without_tensorflow(tmp_path, run_python):
     code = (
         "import tests.no_tensorflow\n"
-        "from deepfer_jax.writers import MetricWriter\n"
+        "from deepfer_jax.runs.writers import MetricWriter\n"
         f"with MetricWriter({str(tmp_path)!r}, 0) as writer:\n"
         "    writer.write(1, 'train', {'loss': 2})"
     )

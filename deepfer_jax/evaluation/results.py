@@ -19,7 +19,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.calibration import scale
 from deepfer_jax.exported import METADATA
-from deepfer_jax.writers import read_metrics
+from deepfer_jax.runs.writers import read_metrics
 
 
 class Findings(NamedTuple):

@@ -20,7 +20,7 @@ from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
-from deepfer_jax.network import Network, create_network
+from deepfer_jax.runs.trained import Network, create_network
 
 MARGINS = (0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 OFFSETS = (-0.1, -0.05, 0.0, 0.05)

@@ -63,7 +63,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS
-from deepfer_jax.run import check_config
+from deepfer_jax.runs.workdir import check_config
 
 _log = logging.getLogger(__name__)
 

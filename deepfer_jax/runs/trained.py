@@ -31,7 +31,7 @@ from deepfer_jax.exported import (
 )
 from deepfer_jax.models import create_model
 from deepfer_jax.pretrained.merge import merge_variables
-from deepfer_jax.run import restore_run
+from deepfer_jax.runs.workdir import restore_run
 
 _log = logging.getLogger(__name__)
 
