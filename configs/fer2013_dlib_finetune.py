@@ -8,7 +8,7 @@ After a colon comes what is trained: `configs/fer2013_dlib_finetune.py:frozen`.
 """
 
 from configs import fer2013
-from deepfer_jax.groups import layerwise
+from deepfer_jax.training.groups import layerwise
 
 # Pattern of paths, multiplier of the rate, epoch in which the group wakes.
 GROUPS = {

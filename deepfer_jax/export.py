@@ -50,7 +50,7 @@ from deepfer_jax.outputs import replacing
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.runs.trained import Network, create_network, load_model, load_network
 from deepfer_jax.runs.workdir import read_config
-from deepfer_jax.steps import make_predict
+from deepfer_jax.training.step import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The crop that suits FER2013's faces best, by detector (results/framing.json).

@@ -18,7 +18,7 @@ with errors.imports("train"):
     from absl import app, flags
     from ml_collections import config_flags
 
-    from deepfer_jax.train import Stopped, train_and_evaluate
+    from deepfer_jax.training.train import Stopped, train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Recipe, a file of configs/.", lock_config=True

@@ -12,7 +12,7 @@ from deepfer_jax.data.audit import audit, copies_of_other_splits, near_copies_of
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.data.prepare import prepare
 from deepfer_jax.data.synthetic.builder import draw_face
-from deepfer_jax.train import open_data
+from deepfer_jax.training.train import open_data
 from tests.fer_files import csv_text
 
 

@@ -19,7 +19,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.export import export_run
 from deepfer_jax.runs.workdir import restore_run
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 
 RUN_KEYS = {
     *("framework", "model", "precision", "batch_size", "image_size"),

@@ -14,7 +14,7 @@ import pytest
 from deepfer_jax import parallel
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.checkpoint import Checkpoints
-from deepfer_jax.state import TrainState
+from deepfer_jax.training.state import TrainState
 
 
 def make_state(step):

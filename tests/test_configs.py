@@ -5,12 +5,12 @@ import pathlib
 
 import pytest
 
-from deepfer_jax import optim
 from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.trained import create_network
 from deepfer_jax.runs.workdir import check_config
+from deepfer_jax.training import optim
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 

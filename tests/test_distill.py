@@ -9,12 +9,12 @@ import pytest
 
 from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import Resident
-from deepfer_jax.distill import load_teacher
 from deepfer_jax.errors import UserError
-from deepfer_jax.programs import Programs
 from deepfer_jax.runs.trained import create_network, load_network
-from deepfer_jax.state import eval_variables
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.distill import load_teacher
+from deepfer_jax.training.programs import Programs
+from deepfer_jax.training.state import eval_variables
+from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
 
 

@@ -16,7 +16,7 @@ from deepfer_jax.evaluation.corruptions import CORRUPTIONS
 from deepfer_jax.inference import Predictor
 from deepfer_jax.runs.trained import load_model
 from deepfer_jax.runs.workdir import restore_run
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
 
 DATASET = "synthetic_faces/small"

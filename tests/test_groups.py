@@ -6,12 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from deepfer_jax import optim, parallel
+from deepfer_jax import parallel
 from deepfer_jax.errors import UserError
-from deepfer_jax.groups import Group, Groups, parse_groups
-from deepfer_jax.programs import Programs
 from deepfer_jax.runs.checkpoint import Checkpoints
-from deepfer_jax.train import open_data, train_and_evaluate
+from deepfer_jax.training import optim
+from deepfer_jax.training.groups import Group, Groups, parse_groups
+from deepfer_jax.training.programs import Programs
+from deepfer_jax.training.train import open_data, train_and_evaluate
 from tests import small_recipe
 
 PARAMS = {

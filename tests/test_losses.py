@@ -8,7 +8,7 @@ import scipy.special
 import sklearn.metrics
 import sklearn.utils.class_weight
 
-from deepfer_jax import losses
+from deepfer_jax.training import losses
 
 
 @pytest.fixture(scope="module")

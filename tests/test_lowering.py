@@ -18,9 +18,9 @@ from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident, TfData
 from deepfer_jax.evaluation.evaluate import create_eval_step
 from deepfer_jax.inference import ARTEFACT
-from deepfer_jax.programs import Programs
 from deepfer_jax.runs.trained import create_network
-from deepfer_jax.state import eval_variables
+from deepfer_jax.training.programs import Programs
+from deepfer_jax.training.state import eval_variables
 
 PLATFORMS = ("cuda", "tpu")
 BATCH, STEPS = 4, 3

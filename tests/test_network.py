@@ -13,7 +13,7 @@ from deepfer_jax.export import export_run
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.runs.trained import load_network
 from deepfer_jax.runs.workdir import restore_run
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from deepfer_jax import optim
 from deepfer_jax.errors import UserError
+from deepfer_jax.training import optim
 
 
 def optimizer_config(**fields):

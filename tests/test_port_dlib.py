@@ -16,7 +16,7 @@ from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
 from deepfer_jax.pretrained import dlib, port
 from deepfer_jax.pretrained.tensors import read_ported
 from deepfer_jax.runs.trained import load_network
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 from tests import photos
 from tests.variables import random_variables
 

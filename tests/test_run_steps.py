@@ -8,11 +8,11 @@ import jax.monitoring
 import numpy as np
 import pytest
 
-from deepfer_jax import programs, train
 from deepfer_jax.data.pipeline import Resident, TfData
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.writers import read_metrics
-from deepfer_jax.train import Stopped, train_and_evaluate
+from deepfer_jax.training import programs, train
+from deepfer_jax.training.train import Stopped, train_and_evaluate
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from configs import default
-from deepfer_jax import optim, parallel, steps
+from deepfer_jax import parallel
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.evaluation.evaluate import create_eval_step
 from deepfer_jax.evaluation.metrics import summarize
 from deepfer_jax.runs.trained import create_network
-from deepfer_jax.state import create_state, eval_variables
+from deepfer_jax.training import optim
+from deepfer_jax.training import step as steps
+from deepfer_jax.training.state import create_state, eval_variables
 
 # One SGD step with augmentation, class weights and smoothing; the state goes to a file.
 ONE_STEP = """

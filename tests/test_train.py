@@ -15,7 +15,7 @@ import pytest
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.writers import read_metrics
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Ten steps an epoch.

@@ -11,7 +11,7 @@ from deepfer_jax import outputs
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.workdir import locked
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 
 
 def hold(folder, has_it, end):

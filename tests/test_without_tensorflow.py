@@ -6,7 +6,7 @@ from tests import small_recipe
 PROGRAM = """
 import runpy, sys
 import tests.no_tensorflow
-from deepfer_jax.train import train_and_evaluate
+from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
 
 _, data, run, dataset = sys.argv

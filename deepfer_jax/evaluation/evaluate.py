@@ -28,7 +28,7 @@ from deepfer_jax.evaluation import corruptions
 from deepfer_jax.evaluation.metrics import Metrics, summarize
 from deepfer_jax.models.preprocess import make_preprocess
 from deepfer_jax.runs.trained import Network, create_network
-from deepfer_jax.steps import make_eval_step, make_predict
+from deepfer_jax.training.step import make_eval_step, make_predict
 
 
 def _one_view(images: jax.Array) -> jax.Array:

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.errors import UserError
-from deepfer_jax.losses import CLASS_WEIGHTS
 from deepfer_jax.models.preprocess import NORMALIZATIONS
 from deepfer_jax.runs.checkpoint import Checkpoints, checkpoint_steps
+from deepfer_jax.training.losses import CLASS_WEIGHTS
 
 _log = logging.getLogger(__name__)
 

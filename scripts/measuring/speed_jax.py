@@ -30,9 +30,9 @@ from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.inference import Predictor
 from deepfer_jax.models import preprocess
-from deepfer_jax.programs import Programs, steps_per_call
 from deepfer_jax.runs.trained import create_network, load_network
-from deepfer_jax.steps import make_predict
+from deepfer_jax.training.programs import Programs, steps_per_call
+from deepfer_jax.training.step import make_predict
 
 PIPELINES = ("resident", "tf.data", "fixed")
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from deepfer_jax.errors import UserError
 from deepfer_jax.models.preprocess import make_preprocess
 from deepfer_jax.runs.trained import create_network, load_network
-from deepfer_jax.steps import make_predict
+from deepfer_jax.training.step import make_predict
 
 
 class Teacher(NamedTuple):

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from deepfer_jax import losses
 from deepfer_jax.data import augment
 from deepfer_jax.evaluation.metrics import Metrics
-from deepfer_jax.groups import Phase
 from deepfer_jax.keys import StepKeys, step_keys
 from deepfer_jax.models import preprocess
 from deepfer_jax.parallel import AXIS
-from deepfer_jax.state import TrainState
+from deepfer_jax.training import losses
+from deepfer_jax.training.groups import Phase
+from deepfer_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 

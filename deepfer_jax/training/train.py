@@ -31,16 +31,16 @@ from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate
 from deepfer_jax.evaluation.metrics import summarize
-from deepfer_jax.groups import Groups, Phase
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
 from deepfer_jax.pretrained.port import load_ported
-from deepfer_jax.programs import Programs, steps_per_call
-from deepfer_jax.progress import Progress
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.trained import start_from
 from deepfer_jax.runs.workdir import check_config, locked, open_workdir
 from deepfer_jax.runs.writers import MetricWriter
-from deepfer_jax.state import TrainState, eval_variables, with_variables
+from deepfer_jax.training.groups import Groups, Phase
+from deepfer_jax.training.programs import Programs, steps_per_call
+from deepfer_jax.training.progress import Progress
+from deepfer_jax.training.state import TrainState, eval_variables, with_variables
 
 _log = logging.getLogger(__name__)
 # Faces on which the statistics of folded batch normalisation are measured again.

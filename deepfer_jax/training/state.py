@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deepfer_jax.groups import Phase
 from deepfer_jax.keys import init_key
+from deepfer_jax.training.groups import Phase
 
 
 @flax.struct.dataclass

@@ -16,7 +16,7 @@ import optax.contrib
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.groups import EVERYTHING, Group, Phase
+from deepfer_jax.training.groups import EVERYTHING, Group, Phase
 
 
 def create_schedule(

@@ -18,14 +18,15 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from deepfer_jax import losses, optim, parallel
+from deepfer_jax import parallel
 from deepfer_jax.data.pipeline import Resident, TfData
-from deepfer_jax.distill import load_teacher
-from deepfer_jax.groups import Groups, Phase, parse_groups
 from deepfer_jax.models.preprocess import input_shape
 from deepfer_jax.runs.trained import create_network
-from deepfer_jax.state import TrainState, create_state
-from deepfer_jax.steps import make_run_steps, make_train_step
+from deepfer_jax.training import losses, optim
+from deepfer_jax.training.distill import load_teacher
+from deepfer_jax.training.groups import Groups, Phase, parse_groups
+from deepfer_jax.training.state import TrainState, create_state
+from deepfer_jax.training.step import make_run_steps, make_train_step
 
 
 def steps_per_call(train: ConfigDict, steps_per_epoch: int) -> int:
