@@ -12,7 +12,7 @@ from deepfer_jax.runs.trained import create_network
 from deepfer_jax.runs.workdir import check_config
 from deepfer_jax.training import optim
 
-FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))

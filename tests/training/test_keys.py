@@ -11,7 +11,7 @@ import pytest
 from deepfer_jax import keys
 from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import create_pipeline
-from tests.test_steps import as_inputs, make_batch, make_config, make_run
+from tests.training.test_step import as_inputs, make_batch, make_config, make_run
 
 NUM_STEPS, NUM_EPOCHS, BATCH = 4, 4, 6
 # Functions of jax.random that the package, dm-pix and Flax draw with.

@@ -21,7 +21,7 @@ from deepfer_jax.training.state import create_state, eval_variables
 ONE_STEP = """
 import sys, jax, numpy as np
 sys.path.insert(0, ".")
-from tests.test_steps import make_run, make_batch
+from tests.training.test_step import make_run, make_batch
 from deepfer_jax import parallel
 run, state = make_run()
 assert parallel.num_devices() == int(sys.argv[2])

@@ -11,7 +11,7 @@ from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.inference import DEFAULT_MODEL
 from deepfer_jax.runs.trained import load_network
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results"
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
 
 def test_exports_use_what_was_measured():

@@ -152,7 +152,7 @@ def test_gray_images_of_other_kinds_become_gray(tmp_path, mode):
         np.testing.assert_array_equal(image[..., 0], rows[label]["pixels"])
 
 
-REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "fer2013"
+REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "fer2013"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real faces are not here")

@@ -13,7 +13,7 @@ pytest.importorskip("skimage")
 from measuring import recall
 from measuring.recall import View, load_photos, measure_recall, render
 
-RESULTS = pathlib.Path(__file__).parents[1] / "results"
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.writers import read_metrics
 from deepfer_jax.training.train import train_and_evaluate
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 # Ten steps an epoch.
 FIELDS = {
     "augment.flip": 0.5,
