@@ -33,7 +33,8 @@ from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.calibration import calibrate
-from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate, open_split
+from deepfer_jax.evaluation.evaluate import evaluate, open_split
+from deepfer_jax.evaluation.predict import create_eval_step, make_predict
 from deepfer_jax.exported import METADATA, PARAMETERS, digest_of_fields
 from deepfer_jax.faces.analyzer import analyze_name
 from deepfer_jax.faces.crop import Framing
@@ -48,9 +49,8 @@ from deepfer_jax.models import preprocess
 from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.outputs import replacing
 from deepfer_jax.pretrained.merge import merge_variables
-from deepfer_jax.runs.trained import Network, create_network, load_model, load_network
+from deepfer_jax.runs.trained import TrainedModel, build_model, load_model, load_trained
 from deepfer_jax.runs.workdir import read_config
-from deepfer_jax.training.step import make_predict
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The crop that suits FER2013's faces best, by detector (results/framing.json).
@@ -85,20 +85,20 @@ def export_run(
       UserError: the workdir holds no finished epoch, or the data is not there.
     """
     dataset = read_config(workdir).dataset
-    network = load_network(workdir)
+    trained = load_trained(workdir)
     calibration = None
     if calibrated:
         builder = _load_builder(dataset.name, data_dir or dataset.data_dir)
         calibration = calibrate_network(
-            network, builder, dataset.validation_split, batch_size
+            trained, builder, dataset.validation_split, batch_size
         )
         path = pathlib.Path(workdir) / "calibration.json"
         path.write_text(json.dumps(calibration, indent=2) + "\n")
-    shape = network.metadata["image_shape"]
+    shape = trained.metadata["image_shape"]
     metadata = {
-        "classes": list(network.classes),
+        "classes": list(trained.classes),
         "num_parameters": sum(
-            x.size for x in jax.tree.leaves(network.variables["params"])
+            x.size for x in jax.tree.leaves(trained.variables["params"])
         ),
         "input": {
             "shape": shape,
@@ -111,11 +111,11 @@ def export_run(
             "train_split": dataset.train_split,
             "validation_split": dataset.validation_split,
         },
-        "metrics": {"validation": network.metadata},
+        "metrics": {"validation": trained.metadata},
         "calibration": calibration,
-        "model": network.model.to_dict(),
+        "model": trained.model_config.to_dict(),
     }
-    _write(pathlib.Path(out), network.variables, metadata, half)
+    _write(pathlib.Path(out), trained.variables, metadata, half)
     return metadata
 
 
@@ -130,13 +130,13 @@ def _load_builder(name: str, data_dir: str | os.PathLike) -> Any:
 
 
 def calibrate_network(
-    network: Network, builder: Any, split: str, batch_size: int
+    trained: TrainedModel, builder: Any, split: str, batch_size: int
 ) -> dict[str, Any]:
     """Returns `calibration.calibrate`'s findings on a split, one view."""
-    pipeline = open_split(builder, split, network.classes)
+    pipeline = open_split(builder, split, trained.classes)
     _, probabilities = evaluate(
-        create_eval_step(network.model, network.classes),
-        parallel.replicate(network.variables),
+        create_eval_step(trained.model_config, trained.classes),
+        parallel.replicate(trained.variables),
         pipeline,
         batch_size,
     )
@@ -169,7 +169,7 @@ def export_again(
       UserError: the folder lacks its parameters or metadata, or they do not fit.
     """
     variables, metadata = load_model(model)
-    network = create_network(ConfigDict(metadata["model"]), metadata["classes"])
+    network = build_model(ConfigDict(metadata["model"]), metadata["classes"])
     shape = preprocess.input_shape(
         ConfigDict(metadata["model"]), metadata["input"]["shape"]
     )
@@ -294,12 +294,9 @@ def _make_analyze_plainly(
 
 def _make_classify(metadata: dict[str, Any]) -> Callable:
     """Returns `classify(weights, uint8 [N, *input shape]) -> float32 [N, classes]`."""
-    model = ConfigDict(metadata["model"])
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     predict = make_predict(
-        create_network(model, metadata["classes"]),
-        preprocess.make_preprocess(model),
-        calibration["temperature"],
+        ConfigDict(metadata["model"]), metadata["classes"], calibration["temperature"]
     )
 
     def classify(weights, images):

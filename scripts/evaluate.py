@@ -20,7 +20,7 @@ with errors.imports("train"):
         format_result,
     )
     from deepfer_jax.exported import shipped_models
-    from deepfer_jax.runs.trained import load_network
+    from deepfer_jax.runs.trained import load_trained
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,7 +48,7 @@ def main() -> None:
             f"--batch_size: expected 1 or more, found {args.batch_size}"
         )
     source = args.workdir or args.model
-    network = load_network(source)
+    trained = load_trained(source)
     # Not among the package's own files.
     folder = pathlib.Path("models" if source in shipped_models() else "", source)
     builder = datasets.load_builder(args.dataset, args.data_dir)
@@ -58,11 +58,11 @@ def main() -> None:
         leave_outs.append(near_copies_of(builder, args.split, args.unseen))
     for leave_out in leave_outs:
         result = evaluate_split(
-            network, *where, args.tta, args.batch_size, folder, leave_out
+            trained, *where, args.tta, args.batch_size, folder, leave_out
         )
         print(f"{format_result(result)}\n\nwritten to {result['path']}\n")
     if args.corruptions:
-        result = evaluate_corruptions(network, *where, args.batch_size, folder)
+        result = evaluate_corruptions(trained, *where, args.batch_size, folder)
         print(f"{format_corruptions(result)}\n\nwritten to {result['path']}")
 
 

@@ -14,7 +14,7 @@ with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.inference import DEFAULT_MODEL
     from deepfer_jax.models.blazeface import BLAZEFACES
-    from deepfer_jax.runs.trained import load_network
+    from deepfer_jax.runs.trained import load_trained
 
 
 def main() -> None:
@@ -25,9 +25,9 @@ def main() -> None:
     add("--split", required=True, help="that choices are made on: public_test, ...")
     add("--data_dir", default="data", help="where it was prepared")
     args = parser.parse_args()
-    network = load_network(args.model)
+    trained = load_trained(args.model)
     builder = datasets.load_builder(args.dataset, args.data_dir)
-    found = [measure_framing(network, builder, args.split, name) for name in BLAZEFACES]
+    found = [measure_framing(trained, builder, args.split, name) for name in BLAZEFACES]
     print(json.dumps(found, indent=2))
 
 

@@ -44,7 +44,7 @@ def module_name(path):
 
 def room(name):
     """Of deepfer_jax.models.cnn: models."""
-    return (name.split(".") + [""])[1]
+    return ([*name.split("."), ""])[1]
 
 
 def imports(path, top_level_only=False):
@@ -99,7 +99,7 @@ def test_libraries_stand_where_they_belong(path):
 
 def test_bare_faces_need_bare_modules_alone():
     for name in BARE_FACES:
-        ours = [x for x in imports(PACKAGE / "faces" / f"{name}.py")]
+        ours = list(imports(PACKAGE / "faces" / f"{name}.py"))
         ours = [x for x in ours if top(x) == "deepfer_jax"]
         below = (*BARE, "faces.face")
         assert all(x.removeprefix("deepfer_jax.").startswith(below) for x in ours)

@@ -1,10 +1,10 @@
 """Exact evaluation of a network on a split: every face once, the tail masked.
 
-    network = load_network("runs/tiny")
-    pipeline = open_split(builder, "public_test", network.classes)
-    eval_step = create_eval_step(network.model, network.classes)
-    metrics, probabilities = evaluate(eval_step, network.variables, pipeline, 256)
-    result = summarize(metrics, network.classes)
+    trained = load_trained("runs/tiny")
+    pipeline = open_split(builder, "public_test", trained.classes)
+    eval_step = create_eval_step(trained.model_config, trained.classes)
+    metrics, probabilities = evaluate(eval_step, trained.variables, pipeline, 256)
+    result = summarize(metrics, trained.classes)
 
 The same `eval_step` serves validation within training (one view), the evaluation script
 (with test-time augmentation and corruptions) and calibration.
@@ -19,63 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 
 from deepfer_jax import parallel
 from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation import corruptions
 from deepfer_jax.evaluation.metrics import Metrics, summarize
-from deepfer_jax.models.preprocess import make_preprocess
-from deepfer_jax.runs.trained import Network, create_network
-from deepfer_jax.training.step import make_eval_step, make_predict
-
-
-def _one_view(images: jax.Array) -> jax.Array:
-    return images[None]
-
-
-def _flip_views(images: jax.Array) -> jax.Array:
-    return jnp.stack([images, images[:, :, ::-1]])
-
-
-def _ten_crop_views(images: jax.Array) -> jax.Array:
-    """Corners and centre of 11/12 of the height and width, and their mirror images.
-
-    Each crop (44 of 48 pixels) is resized to the full size bilinearly, so that a
-    network of any kind can read it.
-    """
-    height, width = images.shape[1:3]
-    h, w = round(height * 11 / 12), round(width * 11 / 12)
-    corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w)]
-    places = [*corners, ((height - h) // 2, (width - w) // 2)]
-    crops = jnp.stack([images[:, y : y + h, x : x + w] for y, x in places])
-    crops = jax.image.resize(crops, (len(places), *images.shape), "linear")
-    return jnp.concatenate([crops, crops[:, :, :, ::-1]])
-
-
-# Test-time augmentation: images [b, H, W, C] -> [views, b, H, W, C].
-VIEWS = {"none": _one_view, "flip": _flip_views, "ten_crop": _ten_crop_views}
-
-
-def create_eval_step(
-    model: ConfigDict,
-    classes: Sequence[str],
-    tta: str = "none",
-    temperature: float = 1.0,
-) -> Callable:
-    """Compiles the evaluation step of a network.
-
-    Args:
-      model: a run's `config.model`.
-      classes: names of its logits.
-      tta: a name of VIEWS.
-      temperature: by which logits are divided.
-    """
-    predict = make_predict(
-        create_network(model, classes), make_preprocess(model), temperature
-    )
-    return parallel.pmap_eval(make_eval_step(predict, VIEWS[tta]))
+from deepfer_jax.evaluation.predict import create_eval_step
+from deepfer_jax.runs.trained import TrainedModel
 
 
 def open_split(
@@ -128,7 +79,7 @@ def evaluate(
 
 
 def evaluate_split(
-    network: Network,
+    trained: TrainedModel,
     builder: Any,
     split: str,
     tta: str,
@@ -139,7 +90,7 @@ def evaluate_split(
     """Evaluates a trained network and writes what was found.
 
     Args:
-      network: from `load_network`.
+      trained: from `load_trained`.
       builder: a prepared data set.
       split: its name, such as "public_test".
       tta: a name of VIEWS.
@@ -152,21 +103,20 @@ def evaluate_split(
     Returns:
       `metrics.summarize`'s numbers, and what was evaluated.
     """
-    pipeline = open_split(builder, split, network.classes, leave_out)
-    metrics, probabilities = evaluate(
-        create_eval_step(network.model, network.classes, tta, network.temperature),
-        parallel.replicate(network.variables),
-        pipeline,
-        batch_size,
+    pipeline = open_split(builder, split, trained.classes, leave_out)
+    eval_step = create_eval_step(
+        trained.model_config, trained.classes, tta, trained.temperature
     )
+    variables = parallel.replicate(trained.variables)
+    metrics, probabilities = evaluate(eval_step, variables, pipeline, batch_size)
     result = {
         "dataset": builder.info.full_name,
         "split": split,
         "tta": tta,
         "left_out": 0 if leave_out is None else int(leave_out.sum()),
-        "temperature": network.temperature,
-        "classes": list(network.classes),
-    } | summarize(metrics, network.classes)
+        "temperature": trained.temperature,
+        "classes": list(trained.classes),
+    } | summarize(metrics, trained.classes)
     kind = tta if leave_out is None else f"{tta}_unseen"
     path = result_path(folder, builder, split, kind)
     path.write_text(json.dumps(result, indent=2) + "\n")
@@ -199,7 +149,11 @@ class _Corrupted:
 
 
 def evaluate_corruptions(
-    network: Network, builder: Any, split: str, batch_size: int, folder: pathlib.Path
+    trained: TrainedModel,
+    builder: Any,
+    split: str,
+    batch_size: int,
+    folder: pathlib.Path,
 ) -> dict[str, Any]:
     """Evaluates a network, one view, on faces made dark, blurred, covered and so on.
 
@@ -210,14 +164,14 @@ def evaluate_corruptions(
       mean_accuracy (by corruption) and mean_corruption_accuracy (the mean of those), in
       [0, 1].
     """
-    pipeline = open_split(builder, split, network.classes)
-    eval_step = create_eval_step(network.model, network.classes)
-    variables = parallel.replicate(network.variables)
+    pipeline = open_split(builder, split, trained.classes)
+    eval_step = create_eval_step(trained.model_config, trained.classes)
+    variables = parallel.replicate(trained.variables)
     batch_size = parallel.round_up_to_devices(batch_size)
 
     def accuracy(pipeline) -> float:
         metrics, _ = evaluate(eval_step, variables, pipeline, batch_size)
-        return summarize(metrics, network.classes)["accuracy"]
+        return summarize(metrics, trained.classes)["accuracy"]
 
     names = corruptions.CORRUPTIONS
     accuracies = {

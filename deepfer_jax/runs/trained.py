@@ -1,14 +1,12 @@
 """Networks with their weights: built from a configuration, or loaded from a folder.
 
-network = load_network("runs/tiny")          # a training run: its best checkpoint
-network = load_network("models/tiny")        # or what scripts/export.py wrote
-network = load_network("tiny")               # or a model that ships
-model = create_network(network.model, network.classes)
-logits = model.apply(network.variables, images)
+trained = load_trained("runs/tiny")          # a training run: its best checkpoint
+trained = load_trained("models/tiny")        # or what scripts/export.py wrote
+trained = load_trained("tiny")               # or a model that ships
+model = build_model(trained.model_config, trained.classes)
+logits = model.apply(trained.variables, images)
 """
 
-import json
-import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -30,55 +28,51 @@ from deepfer_jax.exported import (
     shipped_models,
 )
 from deepfer_jax.models import create_model
-from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.runs.workdir import restore_run
 
-_log = logging.getLogger(__name__)
 
-# Fields of config.model that came later, as older models had them.
-_ADDED = {"input_size": 0, "input_channels": 0, "pretrained": ""}
-
-
-class Network(NamedTuple):
+class TrainedModel(NamedTuple):
     """A trained network.
 
-    model is `config.model`; variables are {params, batch_stats}; classes are the names
-    of its logits in order; logits are divided by temperature (1 for a training run);
-    metadata is all that its folder says of it.
+    model_config is `config.model`; variables are {params, batch_stats}; classes are the
+    names of its logits in order; logits are divided by temperature (1 for a training
+    run); metadata is all that its folder says of it.
     """
 
-    model: ConfigDict
+    model_config: ConfigDict
     variables: dict[str, Any]
     classes: tuple[str, ...]
     temperature: float
     metadata: dict[str, Any]
 
 
-def create_network(model: ConfigDict, classes: Sequence[str], **options) -> nn.Module:
+def build_model(
+    model_config: ConfigDict, classes: Sequence[str], **options
+) -> nn.Module:
     """Returns the network that `config.model` describes, without weights.
 
     Raises:
       UserError: a name or an option that there is not.
     """
-    if model.dtype not in ("float32", "bfloat16"):
+    if model_config.dtype not in ("float32", "bfloat16"):
         raise UserError(
             "config.model.dtype: expected 'float32' or 'bfloat16', found "
-            f"{model.dtype!r}"
+            f"{model_config.dtype!r}"
         )
     try:
         return create_model(
-            model.name,
+            model_config.name,
             num_classes=len(classes),
-            dtype=jnp.dtype(model.dtype),
-            dropout_rate=model.dropout_rate,
-            **model.options,
+            dtype=jnp.dtype(model_config.dtype),
+            dropout_rate=model_config.dropout_rate,
+            **model_config.options,
             **options,
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from None
 
 
-def load_network(folder: str | os.PathLike) -> Network:
+def load_trained(folder: str | os.PathLike) -> TrainedModel:
     """Opens a training run or an exported model, whichever the folder holds.
 
     The name of a model that ships is that model.
@@ -91,7 +85,7 @@ def load_network(folder: str | os.PathLike) -> Network:
     if is_name or (folder / METADATA).exists():
         variables, metadata = load_model(folder)
         calibration = metadata.get("calibration") or {}
-        return Network(
+        return TrainedModel(
             ConfigDict(metadata["model"]),
             variables,
             tuple(metadata["classes"]),
@@ -105,48 +99,7 @@ def load_network(folder: str | os.PathLike) -> Network:
         )
     run = restore_run(folder)
     classes = tuple(run.metadata["classes"])
-    model = ConfigDict(_ADDED | run.config.model.to_dict())
-    return Network(model, run.variables, classes, 1.0, run.metadata)
-
-
-def start_from(
-    model: ConfigDict, classes: Sequence[str], variables: dict[str, Any]
-) -> dict[str, Any]:
-    """Takes the weights of `config.model.init_from` into new variables.
-
-    The head is taken too where that network has the same classes in the same order.
-
-    Args:
-      model: `config.model`.
-      classes: of the new network.
-      variables: {params, batch_stats} of the new network.
-
-    Returns:
-      The same tree, with that network's values.
-
-    Raises:
-      UserError: it is another network, or normalises its input otherwise.
-    """
-    source = load_network(model.init_from)
-    for name in ("input_size", "input_channels", "normalization", "mean", "std"):
-        ours, theirs = json.dumps(model[name]), json.dumps(source.model[name])
-        if ours != theirs:
-            raise UserError(
-                f"config.model.{name}: {model.init_from} was trained with {theirs}, "
-                f"found {ours}"
-            )
-    keeps_head = source.classes == tuple(classes)
-    new = () if keeps_head else ("params/head",)
-    try:
-        merged = merge_variables(variables, source.variables, new)
-    except ValueError as error:
-        raise UserError(
-            f"config.model.init_from: {model.init_from} does not fit {model.name!r}: "
-            f"{error}"
-        ) from None
-    head = "its head too" if keeps_head else "with a new head"
-    _log.info("starting from %s, %s", model.init_from, head)
-    return merged
+    return TrainedModel(run.config.model, run.variables, classes, 1.0, run.metadata)
 
 
 def load_model(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,5 +116,4 @@ def load_model(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: {PARAMETERS} is damaged: {error}") from None
-    model.metadata["model"] = _ADDED | model.metadata["model"]
     return flax.traverse_util.unflatten_dict(flat, sep="/"), model.metadata

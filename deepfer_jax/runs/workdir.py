@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.errors import UserError
-from deepfer_jax.models.preprocess import NORMALIZATIONS
 from deepfer_jax.runs.checkpoint import Checkpoints, checkpoint_steps
-from deepfer_jax.training.losses import CLASS_WEIGHTS
 
 _log = logging.getLogger(__name__)
 
@@ -34,72 +31,6 @@ _FREE = (
     "train.profile_steps",
     "train.steps_per_call",
 )
-# Splits that are reported, never chosen on.
-_TEST_SPLITS = ("private_test", "test")
-
-
-def check_config(config: ConfigDict) -> None:
-    """Refuses what no run should do.
-
-    Raises:
-      UserError: naming the field, what was expected and what was found.
-    """
-    dataset, train = config.dataset, config.train
-    if dataset.validation_split in _TEST_SPLITS:
-        raise UserError(
-            f"config.dataset.validation_split={dataset.validation_split!r}: epochs are "
-            "never chosen on a test split; use public_test or validation"
-        )
-    if dataset.validation_split == dataset.train_split:
-        raise UserError(
-            "config.dataset.validation_split must differ from train_split, found "
-            f"{dataset.train_split!r} for both"
-        )
-    for name in (
-        "batch_size",
-        "num_epochs",
-        "log_every_steps",
-        "validate_every_epochs",
-    ):
-        if train[name] < 1:
-            raise UserError(
-                f"config.train.{name}: expected 1 or more, found {train[name]}"
-            )
-    if not 0 <= train.ema_decay < 1:
-        raise UserError(
-            f"config.train.ema_decay: expected 0 <= decay < 1, found {train.ema_decay}"
-        )
-    if config.seed < 0:
-        raise UserError(f"config.seed: expected 0 or more, found {config.seed}")
-    if config.loss.class_weights not in CLASS_WEIGHTS:
-        raise UserError(
-            f"config.loss.class_weights: expected one of {CLASS_WEIGHTS}, found "
-            f"{config.loss.class_weights!r}"
-        )
-    if config.model.normalization not in NORMALIZATIONS:
-        raise UserError(
-            f"config.model.normalization: expected one of {NORMALIZATIONS}, found "
-            f"{config.model.normalization!r}"
-        )
-    distill = config.distill
-    if not 0 <= distill.weight <= 1:
-        raise UserError(
-            f"config.distill.weight: expected 0 to 1, found {distill.weight!r}"
-        )
-    if not distill.temperature > 0:
-        raise UserError(
-            "config.distill.temperature: expected more than 0, found "
-            f"{distill.temperature!r}"
-        )
-    try:
-        AugmentOptions(**config.augment)
-    except ValueError as error:
-        raise UserError(f"config.{error}") from None
-    if len(train.profile_steps) not in (0, 2):
-        raise UserError(
-            "config.train.profile_steps: expected () or (first, last), found "
-            f"{train.profile_steps}"
-        )
 
 
 def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:

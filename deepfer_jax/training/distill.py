@@ -16,9 +16,8 @@ import jax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models.preprocess import make_preprocess
-from deepfer_jax.runs.trained import create_network, load_network
-from deepfer_jax.training.step import make_predict
+from deepfer_jax.evaluation.predict import make_predict
+from deepfer_jax.runs.trained import load_trained
 
 
 class Teacher(NamedTuple):
@@ -46,25 +45,21 @@ def load_teacher(distill: ConfigDict, classes: Sequence[str]) -> Teacher | None:
     """
     if not distill.teachers:
         return None
-    networks = [load_network(folder) for folder in distill.teachers]
-    for folder, network in zip(distill.teachers, networks, strict=True):
-        if network.classes != tuple(classes):
+    teachers = [load_trained(folder) for folder in distill.teachers]
+    for folder, trained in zip(distill.teachers, teachers, strict=True):
+        if trained.classes != tuple(classes):
             raise UserError(
                 f"config.distill.teachers: {folder} was trained on the classes "
-                f"{', '.join(network.classes)}, but this data set has "
+                f"{', '.join(trained.classes)}, but this data set has "
                 f"{', '.join(classes)}"
             )
     predicts = [
-        make_predict(
-            create_network(network.model, network.classes),
-            make_preprocess(network.model),
-            distill.temperature,
-        )
-        for network in networks
+        make_predict(trained.model_config, trained.classes, distill.temperature)
+        for trained in teachers
     ]
 
     def predict(variables, images):
         each = zip(predicts, variables, strict=True)
         return sum(p(v, images) for p, v in each) / len(predicts)
 
-    return Teacher(predict, tuple(network.variables for network in networks))
+    return Teacher(predict, tuple(trained.variables for trained in teachers))

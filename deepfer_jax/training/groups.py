@@ -1,8 +1,8 @@
 """Parameter groups by path: which are trained, how fast, and from which epoch on.
 
-    groups = parse_groups(config.optimizer.groups)
-    plan = Groups(groups, params)
-    phase = plan.phase(epoch)                   # which groups are awake
+    groups = Groups(config.optimizer.groups)
+    groups.check(params)
+    phase = groups.phase(epoch)                 # which groups are awake
     trainable, frozen = phase.split(params)
     params = phase.merge(trainable, frozen)
 
@@ -15,9 +15,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import flax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from deepfer_jax.errors import UserError
+
+# What a layer that can be frozen holds: batch normalisation's parameters.
+_LAYER_PARAMETERS = ("scale", "bias")
 
 
 class Group(NamedTuple):
@@ -33,75 +36,17 @@ EVERYTHING = Group(".*")
 
 
 class Phase(NamedTuple):
-    """The groups that are awake in an epoch.
-
-    labels are the group's number of every parameter, by path; awake are numbers of
-    groups.
-    """
+    """The groups that are awake in an epoch; awake are their numbers."""
 
     groups: tuple[Group, ...]
-    labels: dict[str, int]
     awake: tuple[int, ...]
 
-    def is_trainable(self, path: str) -> bool:
-        """Whether the parameter of that path is trained."""
-        return self.labels[path] in self.awake
+    def number(self, path: str) -> int:
+        """The number of the group that has the parameter of that path.
 
-    def is_frozen_layer(self, path: str) -> bool:
-        """Whether a layer, such as "stem/norm", has no parameter that is trained."""
-        inside = [p for p in self.labels if p.startswith(path + "/")]
-        return bool(inside) and not any(map(self.is_trainable, inside))
-
-    def split(self, params: Any) -> tuple[Any, Any]:
-        """Returns the trainable and the frozen part of a tree, as nested dicts."""
-        flat = flax.traverse_util.flatten_dict(params, sep="/")
-        parts = ({}, {})
-        for path, x in flat.items():
-            parts[0 if self.is_trainable(path) else 1][path] = x
-        return tuple(flax.traverse_util.unflatten_dict(p, sep="/") for p in parts)
-
-    def merge(self, trainable: Any, frozen: Any) -> Any:
-        """The inverse of `split`."""
-        flat = flax.traverse_util.flatten_dict(trainable, sep="/")
-        flat |= flax.traverse_util.flatten_dict(frozen, sep="/")
-        return flax.traverse_util.unflatten_dict(flat, sep="/")
-
-    def label_tree(self, trainable: Any) -> Any:
-        """The group's number of every leaf of a trainable part, as text."""
-        flat = flax.traverse_util.flatten_dict(trainable, sep="/")
-        labels = {path: str(self.labels[path]) for path in flat}
-        return flax.traverse_util.unflatten_dict(labels, sep="/")
-
-
-class Groups:
-    """All groups of a run.
-
-    Args:
-      groups: in their order; () trains everything at one rate.
-      params: the network's.
-
-    Raises:
-      UserError: a pattern that matches nothing, a parameter that none matches, or
-        nothing to train in the first epoch.
-    """
-
-    def __init__(self, groups: Sequence[Group], params: Any):
-        self.groups = tuple(groups) or (EVERYTHING,)
-        paths = list(flax.traverse_util.flatten_dict(params, sep="/"))
-        self.labels = {path: self._label(path) for path in paths}
-        for i, group in enumerate(self.groups):
-            if i not in self.labels.values():
-                raise UserError(
-                    f"config.optimizer.groups: {group.pattern!r} matches no parameter "
-                    "that an earlier pattern has left: the paths are such as "
-                    f"{', '.join(paths[:3])}"
-                )
-        if not self.phase(0).awake:
-            raise UserError(
-                "config.optimizer.groups: nothing is trained in the first epoch"
-            )
-
-    def _label(self, path: str) -> int:
+        Raises:
+          UserError: no pattern matches.
+        """
         for i, group in enumerate(self.groups):
             if re.fullmatch(group.pattern, path):
                 return i
@@ -110,6 +55,50 @@ class Groups:
             '(".*", 1.0), or (".*", 0.0) to freeze the rest'
         )
 
+    def is_trainable(self, path: str) -> bool:
+        """Whether the parameter of that path is trained."""
+        return self.number(path) in self.awake
+
+    def is_frozen_layer(self, path: str) -> bool:
+        """Whether batch normalisation of a path, such as "stem/norm", is frozen."""
+        return not any(self.is_trainable(f"{path}/{x}") for x in _LAYER_PARAMETERS)
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """Returns the trainable and the frozen part of a tree, as nested dicts."""
+        parts = ({}, {})
+        for path, x in flatten_dict(params, sep="/").items():
+            parts[0 if self.is_trainable(path) else 1][path] = x
+        return tuple(unflatten_dict(part, sep="/") for part in parts)
+
+    def merge(self, trainable: Any, frozen: Any) -> Any:
+        """The inverse of `split`."""
+        flat = flatten_dict(trainable, sep="/") | flatten_dict(frozen, sep="/")
+        return unflatten_dict(flat, sep="/")
+
+    def label_tree(self, trainable: Any) -> Any:
+        """The group's number of every leaf of a trainable part, as text."""
+        flat = flatten_dict(trainable, sep="/")
+        return unflatten_dict({path: str(self.number(path)) for path in flat}, sep="/")
+
+
+class Groups:
+    """All groups of a run.
+
+    Args:
+      groups: `config.optimizer.groups`, (pattern, multiplier) or (..., epoch) each, in
+        their order; () trains everything at one rate.
+
+    Raises:
+      UserError: another form, or nothing to train in the first epoch.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Any]] = ()):
+        self.groups = tuple(map(_parse, groups)) or (EVERYTHING,)
+        if not self.phase(0).awake:
+            raise UserError(
+                "config.optimizer.groups: nothing is trained in the first epoch"
+            )
+
     def phase(self, epoch: int) -> Phase:
         """What is trained in an epoch, counted from 0."""
         awake = tuple(
@@ -117,19 +106,32 @@ class Groups:
             for i, group in enumerate(self.groups)
             if group.multiplier > 0 and group.epoch <= epoch
         )
-        return Phase(self.groups, self.labels, awake)
+        return Phase(self.groups, awake)
+
+    def check(self, params: Any) -> None:
+        """Compares the patterns with a network's parameters.
+
+        Raises:
+          UserError: a pattern that matches nothing, or a parameter that none matches.
+        """
+        paths = list(flatten_dict(params, sep="/"))
+        used = {self.phase(0).number(path) for path in paths}
+        for i, group in enumerate(self.groups):
+            if i not in used:
+                raise UserError(
+                    f"config.optimizer.groups: {group.pattern!r} matches no parameter "
+                    "that an earlier pattern has left: the paths are such as "
+                    f"{', '.join(paths[:3])}"
+                )
 
     def describe(self, params: Any) -> str:
         """A table: pattern, parameters, multiplier, when it trains."""
-        flat = flax.traverse_util.flatten_dict(params, sep="/")
+        sizes = dict.fromkeys(range(len(self.groups)), 0)
+        for path, x in flatten_dict(params, sep="/").items():
+            sizes[self.phase(0).number(path)] += x.size
         lines = [f"{'group':<28}{'parameters':>12}{'multiplier':>12}  trained"]
-        for i, group in enumerate(self.groups):
-            size = sum(x.size for path, x in flat.items() if self.labels[path] == i)
-            when = (
-                "from the start"
-                if group.epoch == 0
-                else f"from epoch {group.epoch + 1}"
-            )
+        for group, size in zip(self.groups, sizes.values(), strict=True):
+            when = f"from epoch {group.epoch + 1}" if group.epoch else "from the start"
             when = "frozen" if group.multiplier == 0 else when
             lines.append(
                 f"{group.pattern:<28}{size:>12,}{group.multiplier:>12g}  {when}"
@@ -159,24 +161,16 @@ def layerwise(
     )
 
 
-def parse_groups(groups: Sequence[Sequence[Any]]) -> tuple[Group, ...]:
-    """Reads `config.optimizer.groups`: (pattern, multiplier) or (..., epoch) each.
-
-    Raises:
-      UserError: another form.
-    """
-    parsed = []
-    for item in groups:
-        try:
-            group = Group(*item)
-            re.compile(group.pattern)
-            valid = group.multiplier >= 0 and group.epoch >= 0
-        except (TypeError, re.error):
-            valid = False
-        if not valid:
-            raise UserError(
-                "config.optimizer.groups: expected (regular expression, multiplier of "
-                f"0 or more[, epoch]), found {tuple(item) if item else item!r}"
-            )
-        parsed.append(group)
-    return tuple(parsed)
+def _parse(item: Any) -> Group:
+    try:
+        group = Group(*item)
+        re.compile(group.pattern)
+        valid = group.multiplier >= 0 and group.epoch >= 0
+    except (TypeError, re.error):
+        valid = False
+    if not valid:
+        raise UserError(
+            "config.optimizer.groups: expected (regular expression, multiplier of "
+            f"0 or more[, epoch]), found {tuple(item) if item else item!r}"
+        )
+    return group

@@ -16,7 +16,7 @@ import optax.contrib
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.training.groups import EVERYTHING, Group, Phase
+from deepfer_jax.training.groups import Group, Phase
 
 
 def create_schedule(
@@ -78,8 +78,8 @@ def is_kernel(params: Any) -> Any:
 def create_optimizer(
     config: ConfigDict,
     schedule: optax.Schedule,
-    phase: Phase | None = None,
-    steps_per_epoch: int = 1,
+    phase: Phase,
+    steps_per_epoch: int,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns clipping by the global norm, then each group's optimiser.
 
@@ -90,24 +90,21 @@ def create_optimizer(
     Args:
       config: `config.optimizer`.
       schedule: of the whole run.
-      phase: the groups that are awake; None for one group of all parameters. The
-        optimiser is then one of `phase.split(params)[0]`, with slots for these alone.
+      phase: the groups that are awake: it is an optimiser of `phase.split(params)[0]`,
+        with slots for these alone.
       steps_per_epoch: to know at which step a group woke.
 
     Raises:
       UserError: the optimiser's name is unknown.
     """
-    if phase is None or phase.groups == (EVERYTHING,):
-        optimizer = _create_group_optimizer(config, schedule)
-    else:
-        optimizers = {
-            str(i): _create_group_optimizer(
-                config,
-                _group_schedule(config, schedule, phase.groups[i], steps_per_epoch),
-            )
-            for i in phase.awake
-        }
-        optimizer = optax.partition(optimizers, phase.label_tree)
+    optimizers = {
+        str(i): _create_group_optimizer(
+            config,
+            _group_schedule(config, schedule, phase.groups[i], steps_per_epoch),
+        )
+        for i in phase.awake
+    }
+    optimizer = optax.partition(optimizers, phase.label_tree)
     if config.clip_norm > 0:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     if config.sam_rho > 0:

@@ -36,7 +36,7 @@ def create_state(
     image_shape: tuple[int, int, int],
     seed: int,
     ema: bool,
-    phase: Phase | None = None,
+    phase: Phase,
 ) -> TrainState:
     """Draws initial parameters, a function of `seed` alone.
 
@@ -46,7 +46,7 @@ def create_state(
       image_shape: (height, width, channels) of one face.
       seed: any integer.
       ema: whether a moving average is kept.
-      phase: slots are created for its awake groups; None for all parameters.
+      phase: slots are created for its awake groups.
     """
 
     @jax.jit
@@ -59,9 +59,7 @@ def create_state(
             params=params,
             batch_stats=batch_stats,
             ema={"params": params, "batch_stats": batch_stats} if ema else {},
-            opt_state=optimizer.init(
-                params if phase is None else phase.split(params)[0]
-            ),
+            opt_state=optimizer.init(phase.split(params)[0]),
         )
 
     return init()

@@ -1,11 +1,12 @@
-"""One step of training and one of evaluation, for one device's share of a batch.
+"""One step of training, for one device's share of a batch, and several in one call.
 
-Both are pure functions that speak to the other devices over `parallel.AXIS`. In order,
-a training step: augment -> mix -> normalise -> network -> loss -> gradients (summed
-over devices) -> optimiser -> moving average -> metrics.
+A pure function that speaks to the other devices over `parallel.AXIS`. In order:
+augment -> mix -> normalise -> network -> loss -> gradients (summed over devices) ->
+optimiser -> moving average -> metrics.
 
-    train_step = make_train_step(config, model, optimizer, schedule, class_weights)
+    train_step = make_train_step(config, model, optimizer, schedule, phase)
     run_steps = parallel.pmap_train(make_run_steps(train_step, pipeline.lookup, 448))
+    state, metrics = run_steps(state, resident, inputs)
 """
 
 import functools
@@ -19,9 +20,8 @@ import optax
 from ml_collections import ConfigDict
 
 from deepfer_jax.data import augment
-from deepfer_jax.evaluation.metrics import Metrics
 from deepfer_jax.keys import StepKeys, step_keys
-from deepfer_jax.models import preprocess
+from deepfer_jax.models.preprocess import make_preprocess, to_unit
 from deepfer_jax.parallel import AXIS
 from deepfer_jax.training import losses
 from deepfer_jax.training.groups import Phase
@@ -31,13 +31,13 @@ Batch = dict[str, jax.Array]
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
-    """One key for each of this device's examples, by its place in the whole batch.
+    """One key for each of this device's examples, by its index in the whole batch.
 
     So an example is augmented alike whatever the number of devices.
     """
     first = jax.lax.axis_index(AXIS) * batch_size
-    places = first + jnp.arange(batch_size)
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+    indices = first + jnp.arange(batch_size)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
 
 
 def make_train_step(
@@ -45,26 +45,32 @@ def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    class_weights: jax.Array | None,
-    phase: Phase | None = None,
+    phase: Phase,
+    class_weights: jax.Array | None = None,
     teach: Callable[[Any, jax.Array], jax.Array] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
+    Args:
+      config: of the run.
+      model: the network, with `parallel.AXIS` as its bn_axis_name.
+      optimizer: of `phase.split(params)[0]`.
+      schedule: the learning rate by step, for the metrics.
+      phase: the groups that are trained: no gradient is computed for the others.
+      class_weights: float32 [classes], or None.
+      teach: `distill.Teacher.predict`; the batch then holds its variables, as teacher.
+
     batch holds image uint8 [b, H, W, C], label int32 [b] and, where the data set has
     it, target float32 [b, classes] (soft labels); metrics are scalars over the whole
     batch: loss, accuracy (of the dropout network on augmented faces),
-    learning_rate, gradient_norm (before clipping) and update_norm. With a phase only
-    its awake groups are trained: no gradient is computed for the others. With `teach`,
-    `distill.Teacher.predict`, the batch also holds its variables, as teacher.
+    learning_rate, gradient_norm (before clipping) and update_norm.
     """
     options = augment.AugmentOptions(**config.augment)
-    to_input = preprocess.make_preprocess(config.model)
-    ema_decay = config.train.ema_decay
+    to_input = make_preprocess(config.model)
 
     def prepare(keys: StepKeys, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns mixed views in [0, 1], and their targets."""
-        images = preprocess.to_unit(batch["image"])
+        images = to_unit(batch["image"])
         each = example_keys(keys.augment, len(batch["label"]))
         images = augment.augment_batch(each, images, options)
         targets = batch.get("target")
@@ -73,45 +79,43 @@ def make_train_step(
         key = jax.random.fold_in(keys.mix, jax.lax.axis_index(AXIS))
         return augment.mix_batch(key, images, targets, options)
 
+    def example_losses(logits, targets, taught) -> jax.Array:
+        smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
+        each = losses.cross_entropy(logits, smooth)
+        if taught is None:
+            return each
+        distill = config.distill
+        return losses.distill(each, logits, taught, distill.weight, distill.temperature)
+
     def train_step(state, batch):
         keys = step_keys(config.seed, state.step)
         dropout_key = jax.random.fold_in(keys.dropout, jax.lax.axis_index(AXIS))
         views, targets = prepare(keys, batch)
         images = to_input(views)
-        smooth = losses.smooth_labels(targets, config.loss.label_smoothing)
         taught = None if teach is None else teach(batch["teacher"], views)
         weights = jnp.ones(len(targets))
         if class_weights is not None:
             weights = targets @ class_weights
         # Constant in the parameters, so no reduction stands inside the gradient.
         total_weight = jax.lax.psum(weights.sum(), AXIS)
-
-        trainable, frozen = (
-            (state.params, None) if phase is None else phase.split(state.params)
-        )
+        trainable, frozen = phase.split(state.params)
 
         def loss_fn(trainable):
-            params = trainable if phase is None else phase.merge(trainable, frozen)
             logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {
+                    "params": phase.merge(trainable, frozen),
+                    "batch_stats": state.batch_stats,
+                },
                 images,
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            each = losses.cross_entropy(logits, smooth)
-            if taught is not None:
-                each = losses.distill(
-                    each,
-                    logits,
-                    taught,
-                    config.distill.weight,
-                    config.distill.temperature,
-                )
+            each = example_losses(logits, targets, taught)
             loss = (weights * each).sum() / total_weight
             return loss, (logits, updates["batch_stats"])
 
-        def grad_fn(trainable, _):
+        def grad_fn(trainable, _):  # for sharpness-aware minimisation
             return jax.lax.psum(jax.grad(loss_fn, has_aux=True)(trainable)[0], AXIS)
 
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(
@@ -121,9 +125,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(
             grads, state.opt_state, trainable, grad_fn=grad_fn
         )
-        params = optax.apply_updates(trainable, updates)
-        if phase is not None:
-            params = phase.merge(params, frozen)
+        params = phase.merge(optax.apply_updates(trainable, updates), frozen)
         correct = logits.argmax(-1) == targets.argmax(-1)
         metrics = {
             "loss": jax.lax.psum(loss, AXIS),
@@ -132,11 +134,12 @@ def make_train_step(
             "gradient_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
         }
+        decay = config.train.ema_decay
         new_state = TrainState(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
-            ema=update_ema(state.ema, params, batch_stats, state.step, ema_decay),
+            ema=update_ema(state.ema, params, batch_stats, state.step, decay),
             opt_state=opt_state,
         )
         return new_state, metrics
@@ -158,6 +161,24 @@ def update_ema(
     decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     # So that what does not change, as what is frozen, stays to the bit.
     return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, new)
+
+
+def steps_per_call(train: ConfigDict, steps_per_epoch: int) -> int:
+    """How many steps one call of `run_steps` runs.
+
+    All calls are of one length, so that there is one program to compile, and an epoch's
+    last is filled up with steps that count for nothing. Of the lengths between half of
+    the most and the most, the one with the fewest of them is taken: 16 for FER2013's
+    448 steps (none), 12 for 443 (one).
+
+    Args:
+      train: `config.train`, whose steps_per_call is the most that there may be.
+      steps_per_epoch: of the training split.
+    """
+    most = train.steps_per_call or (1 if jax.default_backend() == "cpu" else 20)
+    most = min(most, steps_per_epoch)
+    lengths = range(most, most // 2, -1)
+    return min(lengths, key=lambda length: -steps_per_epoch % length)
 
 
 def make_run_steps(
@@ -188,54 +209,3 @@ def make_run_steps(
         return state, jax.tree.map(lambda x: x[None], metrics)
 
     return run_steps
-
-
-def make_predict(
-    model: nn.Module,
-    to_input: Callable[[jax.Array], jax.Array],
-    temperature: float = 1.0,
-) -> Callable[[Any, jax.Array], jax.Array]:
-    """Returns `predict(variables, images) -> probabilities float32 [b, classes]`.
-
-    images are float32 [b, H, W, C] in [0, 1], `to_input` comes from
-    `preprocess.make_preprocess`, and logits are divided by the temperature;
-    the one way from a face to probabilities, for validation, evaluation and export.
-    """
-
-    def predict(variables, images):
-        logits = model.apply(variables, to_input(images), train=False)
-        return jax.nn.softmax(logits / temperature)
-
-    return predict
-
-
-def make_eval_step(
-    predict: Callable[[Any, jax.Array], jax.Array],
-    views: Callable[[jax.Array], jax.Array] = lambda images: images[None],
-) -> Callable[[Any, Batch], tuple[Metrics, jax.Array]]:
-    """Returns `eval_step(variables, batch) -> (metrics, probabilities [b, classes])`.
-
-    Args:
-      predict: from `make_predict`.
-      views: images [b, H, W, C] -> [views, b, H, W, C]; probabilities are averaged.
-
-    batch holds image uint8 [b, H, W, C], label int32 [b] and mask bool [b]; metrics are
-    sums over all devices' examples whose mask is true.
-    """
-
-    def eval_step(variables, batch):
-        images = views(preprocess.to_unit(batch["image"]))
-        flat = images.reshape(-1, *images.shape[2:])
-        probabilities = predict(variables, flat)
-        probabilities = probabilities.reshape(*images.shape[:2], -1).mean(0)
-        true = jnp.take_along_axis(probabilities, batch["label"][:, None], axis=-1)
-        metrics = Metrics.gather_from_model_output(
-            axis_name=AXIS,
-            losses=-jnp.log(jnp.maximum(true[:, 0], 1e-12)),
-            probabilities=probabilities,
-            labels=batch["label"],
-            mask=batch["mask"],
-        )
-        return metrics, probabilities
-
-    return eval_step

@@ -2,25 +2,23 @@
 
     result = train_and_evaluate(config, "runs/quickstart")
 
-The order of operations: open the data -> build network, optimiser and state -> restore
-the newest whole checkpoint -> for every epoch: train, validate, write numbers, save ->
-report the best epoch. A run that is started again goes on where its newest checkpoint
-stands, with the same batches and keys, so that it ends with the same bits as one that
-was never stopped (same machine and program).
+`train_and_evaluate` is to be read from top to bottom: data -> network and optimiser of
+the phase that the run stands in -> weights, from the newest whole checkpoint or from
+another network -> for every epoch: its steps, validation, a checkpoint -> the best
+epoch. A run that is started again goes on where its newest checkpoint stands, with the
+same batches and random keys, so that it ends with the same bits as one that was never
+stopped (same machine and program).
 """
 
-import contextlib
 import logging
 import math
 import os
 import pathlib
 import signal
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
@@ -29,22 +27,24 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
 from deepfer_jax.errors import UserError
-from deepfer_jax.evaluation.evaluate import create_eval_step, evaluate
+from deepfer_jax.evaluation.evaluate import evaluate
 from deepfer_jax.evaluation.metrics import summarize
-from deepfer_jax.models.preprocess import make_preprocess, to_unit
-from deepfer_jax.pretrained.port import load_ported
+from deepfer_jax.evaluation.predict import create_eval_step
 from deepfer_jax.runs.checkpoint import Checkpoints
-from deepfer_jax.runs.trained import start_from
-from deepfer_jax.runs.workdir import check_config, locked, open_workdir
+from deepfer_jax.runs.workdir import locked, open_workdir
 from deepfer_jax.runs.writers import MetricWriter
-from deepfer_jax.training.groups import Groups, Phase
-from deepfer_jax.training.programs import Programs, steps_per_call
+from deepfer_jax.training.config import check_config
+from deepfer_jax.training.distill import load_teacher
+from deepfer_jax.training.groups import Groups
+from deepfer_jax.training.optim import carry_over
+from deepfer_jax.training.phases import make_phase
 from deepfer_jax.training.progress import Progress
+from deepfer_jax.training.start import check_same_data, start_weights
 from deepfer_jax.training.state import TrainState, eval_variables, with_variables
+from deepfer_jax.training.step import steps_per_call
+from deepfer_jax.training.watch import Signals, StepMetrics, Trace, crosses
 
 _log = logging.getLogger(__name__)
-# Faces on which the statistics of folded batch normalisation are measured again.
-_NUM_MEASURED = 256
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -77,37 +77,107 @@ def train_and_evaluate(
 
 
 def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    # Data.
     train_data, validation_data = open_data(config)
     steps_per_epoch = train_data.steps_per_epoch
     num_steps = config.train.num_epochs * steps_per_epoch
-
-    programs = Programs(config, train_data)
     checkpoints = Checkpoints(workdir / "checkpoints", writable=True)
     newest = checkpoints.newest()
     if newest is not None:
         data = {"train": train_data, "validation": validation_data}
         check_same_data(checkpoints.metadata(newest), data, config.dataset)
-    phase = programs.groups.phase(max((newest or 0) - 1, 0) // steps_per_epoch)
-    state = programs.create_state(phase)
-    if newest is None and (config.model.init_from or config.model.pretrained):
+
+    # Network and optimiser, of the phase in which the newest checkpoint was saved.
+    step = newest or 0
+    groups = Groups(config.optimizer.groups)
+    teacher = load_teacher(config.distill, train_data.classes)
+    phase = groups.phase(max(step - 1, 0) // steps_per_epoch)
+    init, run_steps = make_phase(config, train_data, phase, teacher)
+
+    # State: new ones, those of another network, or what the checkpoint holds.
+    state = init()
+    groups.check(state.params)
+    describe_parameters(state, groups, workdir)
+    if newest is None:
         state = with_variables(state, start_weights(config, state, train_data))
-    describe_parameters(state, programs.groups, workdir)
     state = parallel.replicate(state)
     if newest is not None:
         state = checkpoints.restore(newest, like=state)
         _log.info("resuming after step %d of %d", newest, num_steps)
-    if (newest or 0) < num_steps:
-        trainer = Trainer(config, workdir, checkpoints, train_data, validation_data)
-        trainer.run(programs, state, phase)
+
+    # The loop over epochs, and over the steps of each.
+    validate = make_validate(config, validation_data, train_data.classes)
+    save = make_save(checkpoints, train_data, validation_data)
+    train, num = config.train, steps_per_call(config.train, steps_per_epoch)
+    with (
+        MetricWriter(workdir, step) as writer,
+        Progress(num_steps, train.num_epochs, step) as progress,
+        Signals() as signals,
+        Trace(train.profile_steps, workdir) as trace,
+    ):
+        metrics = StepMetrics(train, steps_per_epoch, step, writer, progress)
+        while step < num_steps:
+            epoch = step // steps_per_epoch
+            if groups.phase(epoch) != phase:  # a group of parameters wakes
+                phase = groups.phase(epoch)
+                init, run_steps = make_phase(config, train_data, phase, teacher)
+                slots = carry_over(init().opt_state, jax.device_get(state.opt_state))
+                state = state.replace(opt_state=parallel.replicate(slots))
+
+            progress.pause()
+            end = (epoch + 1) * steps_per_epoch
+            first = step - epoch * steps_per_epoch
+            for resident, inputs in train_data.epoch(epoch, first, num):
+                trace.before(step)
+                state, step_metrics = call(run_steps, state, resident, inputs, step)
+                before, step = step, min(step + num, end)
+                metrics.add(step, step_metrics)
+                stops = signals.number is not None
+                if step < end and (
+                    stops or crosses(train.checkpoint_every_steps, before, step)
+                ):
+                    metrics.flush()
+                    save(state, epoch)
+                    if stops:
+                        raise Stopped(signals.number, step)
+            metrics.flush()
+
+            finished = epoch + 1
+            if step == num_steps or not finished % train.validate_every_epochs:
+                result = validate(state, step, writer)
+                save(state, finished, result["accuracy"])
+                progress.epoch(finished, metrics.epoch_means(), result["accuracy"])
+            elif signals.number is not None:
+                save(state, finished)
+            if signals.number is not None and step < num_steps:
+                raise Stopped(signals.number, step)
+
+    # The end: the best epoch.
     best = {"step": checkpoints.best()} | checkpoints.metadata(checkpoints.best())
     _log.info(
         "run complete: %d epochs; best is epoch %d with %.2f %% on %s",
-        config.train.num_epochs,
+        train.num_epochs,
         best["epoch"],
         100 * best["accuracy"],
         config.dataset.validation_split,
     )
     return best
+
+
+def call(
+    run_steps: Callable, state: TrainState, resident: Any, inputs: Any, step: int
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Runs the steps of one call, marked for the profiler.
+
+    Its batches may come from the host; whatever else did would be copied anew in
+    every call, so it raises.
+    """
+    inputs = parallel.shard(inputs)
+    with (
+        jax.profiler.StepTraceAnnotation("train", step_num=step),
+        jax.transfer_guard("disallow"),
+    ):
+        return run_steps(state, resident, inputs)
 
 
 def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]:
@@ -139,46 +209,6 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
     )
 
 
-def check_same_data(
-    metadata: dict[str, Any],
-    data: dict[str, Resident | TfData],
-    dataset: ConfigDict,
-) -> None:
-    """Compares the data with what a checkpoint was trained on.
-
-    Raises:
-      UserError: the faces or labels of a split have changed since.
-    """
-    for name, there in metadata.get("data", {}).items():
-        now = data[name].fingerprint
-        if there != now:
-            split = dataset[f"{name}_split"]
-            raise UserError(
-                f"{dataset.name} in {dataset.data_dir}, split {split}, is not what "
-                f"this run was trained on: its fingerprint was {there}, now {now}. "
-                "Bring the data back, or name another --workdir"
-            )
-
-
-def start_weights(
-    config: ConfigDict, state: TrainState, train_data: Resident | TfData
-) -> dict[str, Any]:
-    """Returns {params, batch_stats} from `init_from` or `pretrained`, head as it fits.
-
-    Raises:
-      UserError: both are given, or the weights do not fit the network.
-    """
-    model = config.model
-    if model.init_from and model.pretrained:
-        raise UserError("config.model: give init_from or pretrained, not both")
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    if model.init_from:
-        return start_from(model, train_data.classes, variables)
-    batch = next(train_data.in_order(_NUM_MEASURED))
-    images = make_preprocess(model)(to_unit(batch["image"]))
-    return load_ported(model, variables, images)
-
-
 def describe_parameters(
     state: TrainState, groups: Groups, workdir: pathlib.Path
 ) -> None:
@@ -191,220 +221,44 @@ def describe_parameters(
         _log.info("%s", groups.describe(state.params))
 
 
-class Trainer:
-    """The loop over epochs, with what it writes and when it stops.
+def make_validate(
+    config: ConfigDict, data: Resident | TfData, classes: tuple[str, ...]
+) -> Callable[[TrainState, int, MetricWriter], dict[str, Any]]:
+    """Returns `validate(state, step, writer) -> result`, which writes the metrics."""
+    eval_step = create_eval_step(config.model, classes)
+    batch_size = config.evaluation.batch_size
 
-    Args:
-      config: of the run.
-      workdir: where metrics and traces go.
-      checkpoints: writable.
-      train_data: a pipeline of deepfer_jax.data.pipeline.
-      validation_data: another.
-    """
-
-    def __init__(
-        self,
-        config: ConfigDict,
-        workdir: pathlib.Path,
-        checkpoints: Checkpoints,
-        train_data: Resident | TfData,
-        validation_data: Resident | TfData,
-    ):
-        self.config, self.workdir = config, workdir
-        self.checkpoints = checkpoints
-        self.train_data, self.validation_data = train_data, validation_data
-        self.steps_per_epoch = train_data.steps_per_epoch
-        self.num_steps = config.train.num_epochs * self.steps_per_epoch
-        self.steps_per_call = steps_per_call(config.train, self.steps_per_epoch)
-        self.eval_step = create_eval_step(config.model, train_data.classes)
-        self.fingerprints = {
-            "train": train_data.fingerprint,
-            "validation": validation_data.fingerprint,
-        }
-        self.signum = None
-
-    def run(self, programs: Programs, state: TrainState, phase: Phase) -> None:
-        """Trains from the state's step to the end of the last epoch.
-
-        Args:
-          programs: of the run.
-          state: replicated; it is donated.
-          phase: that the state's slots are of.
-        """
-        step, every = int(state.step), self.config.train.validate_every_epochs
-        with (
-            MetricWriter(self.workdir, step) as self.writer,
-            Progress(self.num_steps, step) as self.progress,
-            self._signals(),
-            _Trace(self.config.train.profile_steps, self.workdir) as self.trace,
-        ):
-            while step < self.num_steps:
-                new_phase = programs.groups.phase(step // self.steps_per_epoch)
-                if new_phase.awake != phase.awake:
-                    state, phase = programs.wake(state, new_phase), new_phase
-                state = self._epoch(programs.run_steps(phase), state, step)
-                step = int(state.step)
-                epoch = step // self.steps_per_epoch
-                if step == self.num_steps or not epoch % every:
-                    self._validate_and_save(state, step)
-                elif self.signum is not None:
-                    self._save(state, epoch, accuracy=None)
-                if self.signum is not None and step < self.num_steps:
-                    raise Stopped(self.signum, step)
-
-    def _epoch(self, run_steps: Callable, state: TrainState, step: int) -> TrainState:
-        """From `step` to the end of its epoch."""
-        train, num = self.config.train, self.steps_per_call
-        epoch, first = divmod(step, self.steps_per_epoch)
-        end = (epoch + 1) * self.steps_per_epoch
-        self.progress.pause()
-        self.epoch_losses, self.epoch_accuracies = [], []
-        pending, written = [], step
-        for resident, inputs in self.train_data.epoch(epoch, first, num):
-            self.trace.before(step)
-            state, metrics = self._call(run_steps, state, resident, inputs, step)
-            pending.append(metrics)
-            before, step = step, min(step + num, end)
-            ends = step == end
-            stops = self.signum is not None
-            saves = stops or _crosses(train.checkpoint_every_steps, before, step)
-            if ends or saves or _crosses(train.log_every_steps, before, step):
-                self._write(pending, written, step, epoch)
-                pending, written = [], step
-            if saves and not ends:
-                self._save(state, epoch, accuracy=None)
-            if stops and not ends:
-                raise Stopped(self.signum, step)
-        return state
-
-    @staticmethod
-    def _call(
-        run_steps: Callable, state: TrainState, resident: Any, inputs: Any, step: int
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Runs the steps of one call, marked for the profiler.
-
-        Its batches may come from the host; whatever else did would be copied anew in
-        every call, so it raises.
-        """
-        inputs = parallel.shard(inputs)
-        with (
-            jax.profiler.StepTraceAnnotation("train", step_num=step),
-            jax.transfer_guard("disallow"),
-        ):
-            return run_steps(state, resident, inputs)
-
-    def _write(
-        self, pending: list[dict[str, jax.Array]], first: int, step: int, epoch: int
-    ) -> None:
-        """Averages the metrics of the steps from `first` to `step`, and shows them."""
-        fetched, num = jax.device_get(pending), step - first
-        steps = {
-            name: np.concatenate([m[name] for m in fetched])[:num]
-            for name in fetched[0]
-        }
-        finite = np.isfinite(steps["loss"]) & np.isfinite(steps["gradient_norm"])
-        if not finite.all():
-            bad = first + 1 + int(np.argmin(finite))
-            raise UserError(
-                f"the loss or its gradient is not finite at step {bad} (epoch "
-                f"{epoch + 1}): lower config.optimizer.learning_rate, or clip "
-                "gradients with config.optimizer.clip_norm; the newest checkpoint is "
-                "of step "
-                f"{self.checkpoints.newest() or 0}"
-            )
-        means = {name: float(x.mean(dtype=np.float64)) for name, x in steps.items()}
-        self.progress.update(
-            step,
-            num * self.config.train.batch_size,
-            means,
-            f"{epoch + 1}/{self.config.train.num_epochs}",
-        )
-        self.epoch_losses.append(steps["loss"])
-        self.epoch_accuracies.append(steps["accuracy"])
-        speed = {"faces_per_second": self.progress.faces_per_second}
-        self.writer.write(step, "train", means | speed)
-
-    def _save(self, state: TrainState, epoch: int, accuracy: float | None) -> None:
-        """epoch counts finished ones; accuracy is the validation split's, or None."""
-        metadata = {
-            "epoch": epoch,
-            "accuracy": accuracy,
-            "image_shape": list(self.train_data.image_shape),
-            "classes": list(self.train_data.classes),
-            "data": self.fingerprints,
-        }
-        self.checkpoints.save(state, metadata)
-
-    def _validate_and_save(self, state: TrainState, step: int) -> None:
-        metrics, _ = evaluate(
-            self.eval_step,
-            eval_variables(state),
-            self.validation_data,
-            self.config.evaluation.batch_size,
-        )
-        result = summarize(metrics, self.train_data.classes)
-        scalars = ("accuracy", "macro_f1", "nll", "ece")
-        self.writer.write(step, "validation", {k: result[k] for k in scalars})
-        epoch = step // self.steps_per_epoch
+    def validate(state, step, writer):
+        sums, _ = evaluate(eval_step, eval_variables(state), data, batch_size)
+        result = summarize(sums, classes)
         if not math.isfinite(result["nll"]):
             raise UserError(f"the validation loss is not finite after step {step}")
-        self._save(state, epoch, result["accuracy"])
-        self.progress.line(
-            f"epoch {epoch}/{self.config.train.num_epochs}  "
-            f"loss {np.concatenate(self.epoch_losses).mean():.3f}  "
-            f"accuracy {np.concatenate(self.epoch_accuracies).mean():.1%}  "
-            f"validation {result['accuracy']:.2%}  "
-            f"{self.progress.faces_per_second:,.0f} faces/s  "
-            f"{self.progress.time_left()} left"
-        )
+        names = ("accuracy", "macro_f1", "nll", "ece")
+        writer.write(step, "validation", {name: result[name] for name in names})
+        return result
 
-    @contextlib.contextmanager
-    def _signals(self):
-        """SIGTERM and SIGINT are noted, and obeyed after the running steps."""
-
-        def note(signum, _):
-            self.signum = signum
-
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only there can signals be noted
-            return
-        old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for signum, handler in old.items():
-                signal.signal(signum, handler)
+    return validate
 
 
-def _crosses(every: int, before: int, after: int) -> bool:
-    """Whether a multiple of `every` lies in (before, after]; 0 has none."""
-    return every > 0 and before // every != after // every
+def make_save(
+    checkpoints: Checkpoints,
+    train_data: Resident | TfData,
+    validation_data: Resident | TfData,
+) -> Callable[..., None]:
+    """Returns `save(state, epoch, accuracy=None)`.
 
+    epoch counts finished ones; accuracy is the validation split's, where it is known.
+    """
+    about = {
+        "image_shape": list(train_data.image_shape),
+        "classes": list(train_data.classes),
+        "data": {
+            "train": train_data.fingerprint,
+            "validation": validation_data.fingerprint,
+        },
+    }
 
-class _Trace:
-    """A jax.profiler trace of the chosen steps, in WORKDIR/profile."""
+    def save(state, epoch, accuracy=None):
+        checkpoints.save(state, {"epoch": epoch, "accuracy": accuracy} | about)
 
-    def __init__(self, steps: tuple[int, ...], workdir: pathlib.Path):
-        self._steps, self._folder = steps, str(workdir / "profile")
-        self._running = False
-
-    def before(self, step: int) -> None:
-        if not self._steps:
-            return
-        if self._running and step >= self._steps[1]:
-            self._stop()
-        elif not self._running and self._steps[0] <= step + 1 <= self._steps[1]:
-            jax.profiler.start_trace(self._folder)
-            self._running = True
-
-    def _stop(self) -> None:
-        jax.profiler.stop_trace()
-        self._running = False
-        _log.info("profiler trace of steps %s to %s: %s", *self._steps, self._folder)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self._running:
-            self._stop()
+    return save

@@ -1,6 +1,6 @@
 """Which crop around a detected face is like the faces that a classifier was trained on.
 
-    result = measure_framing(network, builder, "public_test", "short")
+    result = measure_framing(trained, builder, "public_test", "short")
     result["best"]                       # {"margin": 1.1, "offset": -0.05}
 
 Faces of the data set are enlarged into frames, found by the detector, cut out with
@@ -20,7 +20,7 @@ from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
-from deepfer_jax.runs.trained import Network, create_network
+from deepfer_jax.runs.trained import TrainedModel, build_model
 
 MARGINS = (0.9, 1.0, 1.1, 1.2, 1.3, 1.4)
 OFFSETS = (-0.1, -0.05, 0.0, 0.05)
@@ -30,7 +30,7 @@ _BATCH = 50
 
 
 def measure_framing(
-    network: Network, builder: Any, split: str, detector: str
+    trained: TrainedModel, builder: Any, split: str, detector: str
 ) -> dict[str, Any]:
     """Reads a split's faces as they are, and as they are found and cut out.
 
@@ -44,15 +44,15 @@ def measure_framing(
       {detector, n, recall, accuracy_of_faces (of those found, as they are), rows
       (margin, offset, accuracy), best}.
     """
-    pipeline = open_split(builder, split, network.classes)
+    pipeline = open_split(builder, split, trained.classes)
     size = _ENLARGED * pipeline.image_shape[0]
     edge = size // 2
     true_size = np.full(2, size + 2 * edge, np.int32)
     detect = jax.jit(make_detect(load_detector(detector), max_faces=1))
-    model = create_network(network.model, network.classes)
-    to_input = make_preprocess(network.model)
+    model = build_model(trained.model_config, trained.classes)
+    to_input = make_preprocess(trained.model_config)
     classify = jax.jit(
-        lambda images: model.apply(network.variables, to_input(to_unit(images)))
+        lambda images: model.apply(trained.variables, to_input(to_unit(images)))
     )
 
     @jax.jit

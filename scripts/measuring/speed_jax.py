@@ -28,11 +28,13 @@ from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import create_pipeline
+from deepfer_jax.evaluation.predict import make_predict
 from deepfer_jax.inference import Predictor
 from deepfer_jax.models import preprocess
-from deepfer_jax.runs.trained import create_network, load_network
-from deepfer_jax.training.programs import Programs, steps_per_call
-from deepfer_jax.training.step import make_predict
+from deepfer_jax.runs.trained import build_model, load_trained
+from deepfer_jax.training.groups import Groups
+from deepfer_jax.training.phases import make_phase
+from deepfer_jax.training.step import steps_per_call
 
 PIPELINES = ("resident", "tf.data", "fixed")
 
@@ -159,11 +161,10 @@ class Training:
 
     def _create(self, data: Any) -> None:
         """Makes program and state as `train` does, for what its first epoch trains."""
-        programs = Programs(self.recipe, data)
-        phase = programs.groups.phase(0)
-        self._run_steps = programs.run_steps(phase)
-        self.network = create_network(self.recipe.model, data.classes)
-        state = programs.create_state(phase)
+        phase = Groups(self.recipe.optimizer.groups).phase(0)
+        init, self._run_steps = make_phase(self.recipe, data, phase)
+        self.network = build_model(self.recipe.model, data.classes)
+        state = init()
         # Copies, since the steps are given the state to overwrite.
         self.variables = jax.tree.map(
             np.array, {"params": state.params, "batch_stats": state.batch_stats}
@@ -223,11 +224,11 @@ class Inference(NamedTuple):
 
 def create_inference(model: ConfigDict, image_size: int) -> Inference:
     """A network with random weights, for gray faces of this size; `config.model`."""
-    network = create_network(model, EMOTIONS)
+    network = build_model(model, EMOTIONS)
     shape = (image_size, image_size, 1)
     images = jnp.zeros((1, *preprocess.input_shape(model, shape)))
     variables = jax.jit(network.init)(jax.random.key(0), images)
-    predict = make_predict(network, preprocess.make_preprocess(model))
+    predict = make_predict(model, EMOTIONS)
     call = jax.jit(lambda variables, x: predict(variables, preprocess.to_unit(x)))
     return Inference(
         {
@@ -249,12 +250,12 @@ def open_inference(folder: str | os.PathLike) -> Inference:
       UserError: the folder cannot be read.
     """
     predictor = Predictor(folder)
-    model = load_network(folder).model
+    model = load_trained(folder).model_config
     shape = tuple(predictor.metadata["input"]["shape"])
 
     def load():
-        found = load_network(folder)
-        module = create_network(model, found.classes)
+        found = load_trained(folder)
+        module = build_model(model, found.classes)
         return module, found.variables, model, found.temperature
 
     facts = {

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from deepfer_jax.evaluation.evaluate import VIEWS
+from deepfer_jax.evaluation.predict import VIEWS
 
 
 def test_views_of_test_time_augmentation():

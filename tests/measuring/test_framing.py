@@ -9,7 +9,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.export import FRAMINGS
 from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.inference import DEFAULT_MODEL
-from deepfer_jax.runs.trained import load_network
+from deepfer_jax.runs.trained import load_trained
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
@@ -28,8 +28,8 @@ def test_exports_use_what_was_measured():
 def test_measuring(small_data_dir):
     """On drawn faces, few of which the detector takes for faces."""
     builder = datasets.load_builder("synthetic_faces/small", small_data_dir)
-    network = load_network(DEFAULT_MODEL)
-    result = measure_framing(network, builder, "test", "full")
+    trained = load_trained(DEFAULT_MODEL)
+    result = measure_framing(trained, builder, "test", "full")
     assert result["n"] == 140
     assert 0 < result["recall"] <= 1
     assert len(result["rows"]) == len(MARGINS) * len(OFFSETS)

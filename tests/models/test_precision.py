@@ -11,7 +11,7 @@ import pytest
 from configs import default
 from deepfer_jax.data import augment
 from deepfer_jax.evaluation import corruptions
-from deepfer_jax.evaluation.evaluate import VIEWS
+from deepfer_jax.evaluation.predict import VIEWS
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.faces.program import make_analyze

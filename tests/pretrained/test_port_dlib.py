@@ -15,7 +15,7 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
 from deepfer_jax.pretrained import dlib, port
 from deepfer_jax.pretrained.tensors import read_ported
-from deepfer_jax.runs.trained import load_network
+from deepfer_jax.runs.trained import load_trained
 from deepfer_jax.training.train import train_and_evaluate
 from tests import photos
 from tests.variables import random_variables
@@ -212,15 +212,15 @@ def test_a_ported_backbone_is_fine_tuned(small_data_dir, tmp_path):
     config.optimizer.groups = (("head/.*", 1.0), (".*", 0.0))
     config.train.batch_size, config.train.num_epochs = 140, 1
     train_and_evaluate(config, tmp_path / "run")
-    network = load_network(tmp_path / "run")
-    params = network.variables["params"]
+    trained = load_trained(tmp_path / "run")
+    params = trained.variables["params"]
     np.testing.assert_array_equal(
         params["stage1"]["block1"]["conv1"]["kernel"],
         layers[1][0].transpose(2, 3, 1, 0),
     )
     assert params["stem"]["conv"]["kernel"].shape == (7, 7, 1, 32)
     assert params["head"]["kernel"].shape == (256, 7)
-    assert network.metadata["image_shape"] == [48, 48, 1]
+    assert trained.metadata["image_shape"] == [48, 48, 1]
     config.model.init_from = str(tmp_path / "run")
     with pytest.raises(UserError, match="init_from or pretrained, not both"):
         train_and_evaluate(config, tmp_path / "other")

@@ -11,7 +11,7 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.evaluate import open_split
 from deepfer_jax.export import export_run
 from deepfer_jax.pretrained.merge import merge_variables
-from deepfer_jax.runs.trained import load_network
+from deepfer_jax.runs.trained import load_trained
 from deepfer_jax.runs.workdir import restore_run
 from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
@@ -72,9 +72,9 @@ def make_config(data_dir, **model):
     return config
 
 
-def distances(network, workdir):
+def distances(trained, workdir):
     """How far the head and the stem of a run are from another network's."""
-    old, new = network.variables["params"], restore_run(workdir).variables["params"]
+    old, new = trained.variables["params"], restore_run(workdir).variables["params"]
     head = np.abs(new["head"]["kernel"] - old["head"]["kernel"]).max()
     stem = new["stem"]["conv"]["kernel"] - old["stem"]["conv"]["kernel"]
     return head, np.abs(stem).max()
@@ -84,10 +84,10 @@ def distances(network, workdir):
 def test_starting_from_a_run_or_a_model(trained, source, small_data_dir, tmp_path):
     config = make_config(small_data_dir, init_from=str(trained / source))
     best = train_and_evaluate(config, tmp_path)
-    head, stem = distances(load_network(trained / source), tmp_path)
+    head, stem = distances(load_trained(trained / source), tmp_path)
     assert head < 1e-6
     assert stem < 1e-6
-    assert best["classes"] == list(load_network(trained / source).classes)
+    assert best["classes"] == list(load_trained(trained / source).classes)
 
 
 def test_other_classes_get_a_new_head(trained, small_data_dir, tmp_path, caplog):
@@ -103,7 +103,7 @@ def test_other_classes_get_a_new_head(trained, small_data_dir, tmp_path, caplog)
         config = make_config(small_data_dir, init_from=str(model))
         train_and_evaluate(config, tmp_path / "run")
     assert "with a new head" in caplog.text
-    head, stem = distances(load_network(model), tmp_path / "run")
+    head, stem = distances(load_trained(model), tmp_path / "run")
     assert head > 1e-2
     assert stem < 1e-6
 

@@ -8,9 +8,10 @@ import pytest
 from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
-from deepfer_jax.runs.trained import create_network
-from deepfer_jax.runs.workdir import check_config
+from deepfer_jax.runs.trained import build_model
 from deepfer_jax.training import optim
+from deepfer_jax.training.config import check_config
+from deepfer_jax.training.groups import Groups
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -21,9 +22,10 @@ def test_recipe(name):
     config.lock()
     check_config(config)
     AugmentOptions(**config.augment)
-    create_network(config.model, EMOTIONS)
+    build_model(config.model, EMOTIONS)
     schedule = optim.create_schedule(config.optimizer, 10, 10 * config.train.num_epochs)
-    optim.create_optimizer(config.optimizer, schedule)
+    phase = Groups(config.optimizer.groups).phase(0)
+    optim.create_optimizer(config.optimizer, schedule, phase, 10)
 
 
 def test_every_augmentation_has_its_field():
@@ -47,4 +49,4 @@ def test_networks_that_there_are_not(field, value, message):
     config = default.get_config()
     config.update({field.split(".")[0]: {field.split(".")[1]: value}})
     with pytest.raises(UserError, match=message):
-        create_network(config.model, EMOTIONS)
+        build_model(config.model, EMOTIONS)

@@ -10,9 +10,10 @@ import pytest
 from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
-from deepfer_jax.runs.trained import create_network, load_network
+from deepfer_jax.runs.trained import build_model, load_trained
 from deepfer_jax.training.distill import load_teacher
-from deepfer_jax.training.programs import Programs
+from deepfer_jax.training.groups import Groups
+from deepfer_jax.training.phases import make_phase
 from deepfer_jax.training.state import eval_variables
 from deepfer_jax.training.train import train_and_evaluate
 from tests import small_recipe
@@ -47,14 +48,14 @@ def make_config(small_config, teachers, **distill):
 
 def softmax_of(folder, images, temperature):
     """By hand, of one network that reads images as they are."""
-    network = load_network(folder)
-    if network.model.normalization == "face":
+    trained = load_trained(folder)
+    if trained.model_config.normalization == "face":
         deviation = images.std((1, 2, 3), keepdims=True)
         images = (images - images.mean((1, 2, 3), keepdims=True)) / deviation
     else:
         images = (images - 0.508) / 0.255
-    model = create_network(network.model, network.classes)
-    logits = model.apply(network.variables, jnp.asarray(images))
+    model = build_model(trained.model_config, trained.classes)
+    logits = model.apply(trained.variables, jnp.asarray(images))
     return np.asarray(jax.nn.softmax(logits / temperature))
 
 
@@ -82,10 +83,9 @@ def test_a_teacher_of_other_classes_is_refused(small_config, teachers):
 
 def run(config, faces):
     """State after a few steps, and the metrics of each."""
-    programs = Programs(config, faces)
-    phase = programs.groups.phase(0)
-    state, found = programs.create_state(phase), []
-    run_steps = programs.run_steps(phase)
+    teacher = load_teacher(config.distill, faces.classes)
+    init, run_steps = make_phase(config, faces, Groups().phase(0), teacher)
+    state, found = init(), []
     for resident, inputs in list(faces.epoch(0, 0, 1))[:5]:
         state, metrics = run_steps(state, resident, inputs)
         found.append(jax.device_get(metrics))

@@ -10,8 +10,8 @@ from deepfer_jax import parallel
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.training import optim
-from deepfer_jax.training.groups import Group, Groups, parse_groups
-from deepfer_jax.training.programs import Programs
+from deepfer_jax.training.groups import Group, Groups
+from deepfer_jax.training.phases import make_phase
 from deepfer_jax.training.train import open_data, train_and_evaluate
 from tests import small_recipe
 
@@ -25,7 +25,7 @@ PARAMS = {
 
 
 def test_first_match_wins_and_everything_has_a_group():
-    groups = Groups(parse_groups((("head/.*", 1.0), (".*", 0.0))), PARAMS)
+    groups = Groups((("head/.*", 1.0), (".*", 0.0)))
     phase = groups.phase(0)
     assert phase.is_trainable("head/bias")
     assert not phase.is_trainable("stem/conv/kernel")
@@ -56,11 +56,11 @@ def test_first_match_wins_and_everything_has_a_group():
 )
 def test_groups_that_cannot_be(groups, message):
     with pytest.raises(UserError, match=message):
-        Groups(parse_groups(groups), PARAMS)
+        Groups(groups).check(PARAMS)
 
 
 def test_groups_wake_by_epoch():
-    groups = Groups((Group("head/.*"), Group("stem/.*", 0.1, 3)), PARAMS)
+    groups = Groups((Group("head/.*"), Group("stem/.*", 0.1, 3)))
     assert groups.phase(2).awake == (0,)
     assert groups.phase(3).awake == (0, 1)
 
@@ -77,7 +77,7 @@ def make_config(**fields):
 
 def test_rates_are_multiplied_and_rise_when_a_group_wakes():
     config = make_config(name="sgd", momentum=0.0, group_warmup_epochs=0.5)
-    groups = Groups((Group("head/.*"), Group("stem/.*", 0.5, 1)), PARAMS)
+    groups = Groups((Group("head/.*"), Group("stem/.*", 0.5, 1)))
     schedule = optax.linear_schedule(1.0, 0.0, 100)
     phase = groups.phase(1)
     optimizer = optim.create_optimizer(config, schedule, phase, steps_per_epoch=8)
@@ -97,8 +97,8 @@ def test_rates_are_multiplied_and_rise_when_a_group_wakes():
 
 def test_one_group_has_its_rate_too():
     config = make_config(name="sgd", momentum=0.0)
-    phase = Groups((Group(".*", 0.5),), PARAMS).phase(0)
-    optimizer = optim.create_optimizer(config, optax.constant_schedule(1.0), phase)
+    phase = Groups((Group(".*", 0.5),)).phase(0)
+    optimizer = optim.create_optimizer(config, optax.constant_schedule(1.0), phase, 8)
     ones = jax.tree.map(np.ones_like, PARAMS)
     updates, _ = optimizer.update(ones, optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["head"]["bias"], -0.5)
@@ -106,9 +106,9 @@ def test_one_group_has_its_rate_too():
 
 def test_clipping_is_of_all_groups_together():
     config = make_config(name="sgd", momentum=0.0, clip_norm=1.0)
-    groups = Groups((Group("head/.*"), Group("stem/.*")), PARAMS)
+    groups = Groups((Group("head/.*"), Group("stem/.*")))
     schedule = optax.constant_schedule(1.0)
-    optimizer = optim.create_optimizer(config, schedule, groups.phase(0))
+    optimizer = optim.create_optimizer(config, schedule, groups.phase(0), 8)
     grads = jax.tree.map(lambda x: np.float32(3) * x, PARAMS)
     updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(PARAMS), PARAMS)
     assert optax.tree.norm(updates) == pytest.approx(1.0, rel=1e-5)
@@ -116,17 +116,17 @@ def test_clipping_is_of_all_groups_together():
 
 def test_live_slots_are_carried_over_when_a_group_wakes():
     config = make_config(name="adamw")
-    groups = Groups((Group("head/.*"), Group("stem/.*", 1.0, 1)), PARAMS)
+    groups = Groups((Group("head/.*"), Group("stem/.*", 1.0, 1)))
     schedule = optax.constant_schedule(0.1)
     first, second = groups.phase(0), groups.phase(1)
-    optimizer = optim.create_optimizer(config, schedule, first)
+    optimizer = optim.create_optimizer(config, schedule, first, 8)
     head = first.split(PARAMS)[0]
     state = optimizer.init(head)
     assert sum(x.size for x in jax.tree.leaves(state)) < 2 * 6 + 4  # of the head alone
     update = jax.jit(optimizer.update)
     for _ in range(3):
         _, state = update(head, state, head)
-    optimizer = optim.create_optimizer(config, schedule, second)
+    optimizer = optim.create_optimizer(config, schedule, second, 8)
     new = optim.carry_over(optimizer.init(PARAMS), state)
     old = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(state)}
     fresh = 0
@@ -207,11 +207,11 @@ def test_frozen_groups_cost_no_gradient(small_data_dir):
     ):
         config = small(small_data_dir, groups)
         train_data, _ = open_data(config)
-        programs = Programs(config, train_data)
-        phase = programs.groups.phase(0)
-        state = parallel.replicate(programs.create_state(phase))
+        phase = Groups(config.optimizer.groups).phase(0)
+        init, run_steps = make_phase(config, train_data, phase)
+        state = parallel.replicate(init())
         resident, inputs = next(iter(train_data.epoch(0, 0, 1)))
-        lowered = programs.run_steps(phase).lower(state, resident, inputs)
+        lowered = run_steps.lower(state, resident, inputs)
         flops[name] = lowered.compile().cost_analysis()["flops"]
         num_slots = sum(x.size for x in jax.tree.leaves(state.opt_state))
         trained, _ = phase.split(state.params)

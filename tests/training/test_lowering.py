@@ -16,10 +16,11 @@ from configs import default
 from deepfer_jax import export, parallel
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.pipeline import Resident, TfData
-from deepfer_jax.evaluation.evaluate import create_eval_step
+from deepfer_jax.evaluation.predict import create_eval_step
 from deepfer_jax.inference import ARTEFACT
-from deepfer_jax.runs.trained import create_network
-from deepfer_jax.training.programs import Programs
+from deepfer_jax.runs.trained import build_model
+from deepfer_jax.training.groups import Groups
+from deepfer_jax.training.phases import make_phase
 from deepfer_jax.training.state import eval_variables
 
 PLATFORMS = ("cuda", "tpu")
@@ -75,10 +76,8 @@ def train_step(config, lookup):
         label_counts=np.ones(len(EMOTIONS)),
         lookup=lookup,
     )
-    programs = Programs(config, data)
-    phase = programs.groups.phase(0)
-    state = jax.eval_shape(lambda: programs.create_state(phase))
-    return programs.run_steps(phase), state
+    init, run_steps = make_phase(config, data, Groups().phase(0))
+    return run_steps, jax.eval_shape(init)
 
 
 @DTYPES
@@ -120,7 +119,7 @@ def test_evaluation(config, dtype, tta):
 )
 def test_the_programs_that_are_exported(config, dtype, name):
     config.model.dtype = dtype
-    network = create_network(config.model, EMOTIONS)
+    network = build_model(config.model, EMOTIONS)
     images = jnp.zeros((1, 48, 48, 1))
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     flat = flax.traverse_util.flatten_dict(variables, sep="/")

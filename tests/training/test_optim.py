@@ -8,6 +8,12 @@ import pytest
 from configs import default
 from deepfer_jax.errors import UserError
 from deepfer_jax.training import optim
+from deepfer_jax.training.groups import Groups
+
+
+def create_optimizer(config, schedule):
+    """Of all parameters at one rate."""
+    return optim.create_optimizer(config, schedule, Groups().phase(0), 10)
 
 
 def optimizer_config(**fields):
@@ -56,7 +62,7 @@ def test_unknown_names_and_too_long_warmup_are_refused():
     with pytest.raises(UserError, match=r"warmup_epochs=20.* 200 steps.* 100"):
         rates(warmup_epochs=20.0)
     with pytest.raises(UserError, match=r"optimizer.name.*found 'adam'"):
-        optim.create_optimizer(optimizer_config(name="adam"), lambda _: 0.1)
+        create_optimizer(optimizer_config(name="adam"), lambda _: 0.1)
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def params():
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_weight_decay_moves_kernels_only(params, name):
     config = optimizer_config(name=name, weight_decay=0.1)
-    optimizer = optim.create_optimizer(config, lambda _: 0.1)
+    optimizer = create_optimizer(config, lambda _: 0.1)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     assert (np.asarray(updates["layer"]["kernel"]) < 0).all()
@@ -80,7 +86,7 @@ def test_sgd_is_nesterov_with_coupled_decay(params):
     # By hand, as in Sutskever et al. 2013 and PyTorch's SGD(nesterov=True):
     # g = grad + decay * w; m = mu * m + g; w -= lr * (g + mu * m).
     config = optimizer_config(name="sgd", weight_decay=0.1, momentum=0.9, clip_norm=0.0)
-    optimizer = optim.create_optimizer(config, lambda _: 0.01)
+    optimizer = create_optimizer(config, lambda _: 0.01)
     state, tree = optimizer.init(params), params
     w, m = 2.0, 0.0
     for grad in (1.0, -0.5, 0.25):
@@ -95,7 +101,7 @@ def test_sgd_is_nesterov_with_coupled_decay(params):
 
 def test_clipping_is_by_the_global_norm(params):
     config = optimizer_config(name="sgd", weight_decay=0.0, momentum=0.0, clip_norm=1.0)
-    optimizer = optim.create_optimizer(config, lambda _: 1.0)
+    optimizer = create_optimizer(config, lambda _: 1.0)
     grads = jax.tree.map(lambda x: 10 * x, params)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     norm = np.sqrt(sum((np.asarray(x) ** 2).sum() for x in jax.tree.leaves(updates)))

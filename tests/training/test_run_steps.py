@@ -11,7 +11,8 @@ import pytest
 from deepfer_jax.data.pipeline import Resident, TfData
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.writers import read_metrics
-from deepfer_jax.training import programs, train
+from deepfer_jax.training import train
+from deepfer_jax.training.step import steps_per_call
 from deepfer_jax.training.train import Stopped, train_and_evaluate
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -28,24 +29,19 @@ def config(small_config):
 def calls(monkeypatch):
     """For each call of the training program, how many programs it compiled."""
     found, compiled = [], []
-    make = programs.Programs.run_steps
+    call = train.call
 
-    def counted(self, phase):
-        run_steps = make(self, phase)
-
-        def call(*args):
-            before = len(compiled)
-            result = run_steps(*args)
-            found.append(len(compiled) - before)
-            return result
-
-        return call
+    def counted(*args):
+        before = len(compiled)
+        result = call(*args)
+        found.append(len(compiled) - before)
+        return result
 
     def note(event, _, **__):
         if event == COMPILED:
             compiled.append(event)
 
-    monkeypatch.setattr(programs.Programs, "run_steps", counted)
+    monkeypatch.setattr(train, "call", counted)
     jax.monitoring.register_event_duration_secs_listener(note)
     yield found
     jax.monitoring.unregister_event_duration_listener(note)
@@ -68,7 +64,7 @@ def test_the_length_of_calls_wastes_few_steps(
     small_config, most, steps_per_epoch, expected
 ):
     small_config.train.steps_per_call = most
-    assert programs.steps_per_call(small_config.train, steps_per_epoch) == expected
+    assert steps_per_call(small_config.train, steps_per_epoch) == expected
 
 
 @pytest.mark.parametrize("pipeline", ["resident", "tf.data"])
@@ -91,7 +87,7 @@ def test_a_run_compiles_one_program_and_so_does_its_second_start(
 
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "_call", stopping_after(4))
+        patch.setattr(train, "call", stopping_after(4))
         with pytest.raises(Stopped, match="after step 14"):
             train_and_evaluate(config, tmp_path / "twice")
     assert train_and_evaluate(config, tmp_path / "twice")["step"] in (10, 20)
@@ -101,8 +97,8 @@ def test_a_run_compiles_one_program_and_so_does_its_second_start(
 
 
 def stopping_after(num_calls):
-    """Trainer._call that sends a signal in that call."""
-    call = train.Trainer._call
+    """train.call that sends a signal in that call."""
+    call = train.call
     number = 0
 
     def stopping(*args):
@@ -112,7 +108,7 @@ def stopping_after(num_calls):
             signal.raise_signal(signal.SIGTERM)
         return call(*args)
 
-    return staticmethod(stopping)
+    return stopping
 
 
 def test_a_run_can_go_on_with_calls_of_another_length(config, calls, tmp_path):
@@ -128,7 +124,7 @@ def test_a_run_can_go_on_with_calls_of_another_length(config, calls, tmp_path):
 
 @pytest.mark.parametrize("where", ["resident", "state"])
 def test_what_comes_from_the_host_unasked_raises(config, tmp_path, monkeypatch, where):
-    call = train.Trainer._call
+    call = train.call
 
     def sneaking(run_steps, state, resident, inputs, step):
         if step and where == "resident":
@@ -137,7 +133,7 @@ def test_what_comes_from_the_host_unasked_raises(config, tmp_path, monkeypatch, 
             state = jax.device_get(state)
         return call(run_steps, state, resident, inputs, step)
 
-    monkeypatch.setattr(train.Trainer, "_call", staticmethod(sneaking))
+    monkeypatch.setattr(train, "call", sneaking)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
         train_and_evaluate(config, tmp_path)
 

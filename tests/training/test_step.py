@@ -10,11 +10,12 @@ import pytest
 from configs import default
 from deepfer_jax import parallel
 from deepfer_jax.data.emotions import EMOTIONS
-from deepfer_jax.evaluation.evaluate import create_eval_step
 from deepfer_jax.evaluation.metrics import summarize
-from deepfer_jax.runs.trained import create_network
+from deepfer_jax.evaluation.predict import create_eval_step
+from deepfer_jax.runs.trained import build_model
 from deepfer_jax.training import optim
 from deepfer_jax.training import step as steps
+from deepfer_jax.training.groups import Groups
 from deepfer_jax.training.state import create_state, eval_variables
 
 # One SGD step with augmentation, class weights and smoothing; the state goes to a file.
@@ -57,13 +58,16 @@ WEIGHTS = np.linspace(0.5, 2.0, 7)
 def make_run(config=None, weights=WEIGHTS, steps_per_epoch=100):
     """Returns (pmapped run_steps, state) over plain batches."""
     config = config or make_config()
-    model = create_network(config.model, EMOTIONS, bn_axis_name=parallel.AXIS)
+    model = build_model(config.model, EMOTIONS, bn_axis_name=parallel.AXIS)
     schedule = optim.create_schedule(config.optimizer, 10, 100)
-    optimizer = optim.create_optimizer(config.optimizer, schedule)
+    phase = Groups().phase(0)
+    optimizer = optim.create_optimizer(config.optimizer, schedule, phase, 10)
     ema = config.train.ema_decay > 0
-    state = create_state(model, optimizer, (48, 48, 1), config.seed, ema)
+    state = create_state(model, optimizer, (48, 48, 1), config.seed, ema, phase)
     weights = None if weights is None else jnp.asarray(weights, jnp.float32)
-    train_step = steps.make_train_step(config, model, optimizer, schedule, weights)
+    train_step = steps.make_train_step(
+        config, model, optimizer, schedule, phase, weights
+    )
     run = steps.make_run_steps(
         train_step, lambda resident, inputs: inputs, steps_per_epoch
     )
@@ -232,7 +236,7 @@ def test_sharpness_aware_minimisation_is_the_papers():
     params, batch_stats = jax.device_get((state.params, state.batch_stats))
     new, metrics = run(parallel.replicate(state), {}, as_inputs(batch))
 
-    model = create_network(config.model, EMOTIONS)
+    model = build_model(config.model, EMOTIONS)
     images = (batch["image"] / 255.0 - config.model.mean[0]) / config.model.std[0]
     targets = np.eye(7)[batch["label"]] * 0.9 + 0.1 / 7
 
