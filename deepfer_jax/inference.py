@@ -21,7 +21,7 @@ rules:
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +40,30 @@ class Prediction(NamedTuple):
 
     label is the likeliest class and probability its calibrated probability; unsure says
     that it is below the model's threshold (above it, 90 % of the validation faces were
-    read rightly), None if the model was exported without calibration; probabilities are
-    float32 [classes].
+    classified correctly), None if the model was exported without calibration;
+    probabilities are float32 [classes].
     """
 
     label: str
     probability: float
     unsure: bool | None
     probabilities: np.ndarray
+
+
+def name_class(
+    probabilities: np.ndarray, classes: Sequence[str], threshold: float | None
+) -> Prediction:
+    """The likeliest class of one face.
+
+    Args:
+      probabilities: float32 [classes].
+      classes: their names.
+      threshold: of the model; None if it is not calibrated.
+    """
+    best = int(probabilities.argmax())
+    probability = float(probabilities[best])
+    unsure = None if threshold is None else probability < threshold
+    return Prediction(classes[best], probability, unsure, probabilities)
 
 
 class Predictor:
@@ -104,14 +120,8 @@ class Predictor:
 
     def classify(self, faces: np.ndarray | Iterable[np.ndarray]) -> list[Prediction]:
         """The likeliest class of each face; faces and errors as for `predict`."""
-        predictions = []
-        for row in self.predict(faces):
-            best = int(row.argmax())
-            probability = float(row[best])
-            unsure = None if self.threshold is None else probability < self.threshold
-            label = self.classes[best]
-            predictions.append(Prediction(label, probability, unsure, row))
-        return predictions
+        rows = self.predict(faces)
+        return [name_class(row, self.classes, self.threshold) for row in rows]
 
     def _fit(self, faces: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Gives uint8 [n, *input shape], some hundred faces at a time."""

@@ -1,8 +1,8 @@
 """Measures the speed of training or of inference; prints one JSON document.
 
-python scripts/benchmark.py train --model tiny,base --pipeline resident,tf.data,fixed
-python scripts/benchmark.py infer --model_dir models/quickstart --compare torch
-python scripts/benchmark.py realtime
+python scripts/speed.py train --model tiny,base --pipeline resident,tf.data,fixed
+python scripts/speed.py infer --model_dir models/quickstart --compare torch
+python scripts/speed.py realtime
 
 Lists have commas. The tops of scripts/measuring/speed.py and benchmark_realtime.py say
 what the document holds.
@@ -20,10 +20,11 @@ import tempfile
 from deepfer_jax import errors
 
 with errors.imports("train"):
-    from measuring import speed as benchmark
+    from measuring import speed
     from measuring.realtime import benchmark_realtime
 
     from deepfer_jax.inference import DEFAULT_MODEL
+    from deepfer_jax.training.config import read_recipe
 
 
 def numbers(text: str) -> list[int]:
@@ -73,15 +74,15 @@ def main() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     logging.basicConfig(format="%(message)s", force=True)
     logging.getLogger("deepfer_jax").setLevel(logging.INFO)
-    config = benchmark.read_recipe(args.config)
+    config = read_recipe(args.config)
     which = (args.model, args.precision, args.image_size, args.compare == "torch")
-    plan = benchmark.Plan(config, *which, args.seconds, args.rounds)
+    plan = speed.Plan(config, *which, args.seconds, args.rounds)
     if args.command == "train":
         config.train.batch_size = args.batch_size
         config.dataset.data_dir = args.data_dir
-        document = benchmark.benchmark_train(plan, args.pipeline)
+        document = speed.benchmark_train(plan, args.pipeline)
     else:
-        document = benchmark.benchmark_infer(plan, args.batch_sizes, args.model_dir)
+        document = speed.benchmark_infer(plan, args.batch_sizes, args.model_dir)
     print(json.dumps(document, indent=2))
 
 

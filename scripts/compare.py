@@ -8,20 +8,14 @@ the kept one's 95 % interval. Exits with 1 otherwise.
 """
 
 import argparse
-import json
-import pathlib
 import sys
 
 from deepfer_jax import errors
 
+with errors.imports("train"):
+    from deepfer_jax.evaluation.results import read_json
+
 NUMBERS = ("accuracy", "macro_f1", "balanced_accuracy", "ece", "nll")
-
-
-def read(path: str) -> dict:
-    try:
-        return json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"{path}: no evaluation: {error}") from None
 
 
 def main() -> int:
@@ -29,7 +23,7 @@ def main() -> int:
     parser.add_argument("new", help="JSON file of scripts/evaluate.py")
     parser.add_argument("kept", help="another, of the same data set and split")
     args = parser.parse_args()
-    new, kept = read(args.new), read(args.kept)
+    new, kept = read_json(args.new), read_json(args.kept)
     for field in ("dataset", "split", "tta", "n"):
         if new[field] != kept[field]:
             raise errors.UserError(

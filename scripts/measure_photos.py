@@ -22,6 +22,7 @@ import tqdm
 from deepfer_jax import errors
 from deepfer_jax.data.images import read_image, to_rgb
 from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.boxes import overlap
 from deepfer_jax.faces.photos import find_faces
 
 # read: of those found, the ones whose emotion the viewer named.
@@ -39,12 +40,6 @@ def read_faces(path: pathlib.Path) -> dict[str, list[dict]]:
     return faces
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union."""
-    both = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
-
-
 def count(found: list, true: list[dict]) -> Counter:
     """Of one photograph; `found` are Faces, the surest first."""
     result, left = Counter(faces=sum(t["difficult"] == "0" for t in true)), list(true)
@@ -54,7 +49,7 @@ def count(found: list, true: list[dict]) -> Counter:
             left = [t for t in left if t is not best]
             result["found"] += best["difficult"] == "0"
             if best["emotion"]:
-                right = face.emotion == best["emotion"]
+                right = face.label == best["emotion"]
                 sure = not face.unsure
                 result.update(read=1, right=right, sure=sure, sure_right=sure and right)
         elif all(

@@ -28,7 +28,7 @@ def read_face(predictor: Predictor, path: pathlib.Path) -> dict[str, Any]:
     prediction = predictor.classify([read_image(path)])[0]
     probabilities = prediction.probabilities.tolist()
     return {
-        "emotion": prediction.label,
+        "label": prediction.label,
         "probability": prediction.probability,
         "unsure": prediction.unsure,
         "probabilities": dict(zip(predictor.classes, probabilities, strict=True)),

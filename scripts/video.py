@@ -71,7 +71,7 @@ def main() -> None:
             for moment in follow(analyzer, frames, tracker):
                 for writer in writers:
                     writer.write(moment)
-                num_faces += len(moment.tracks)
+                num_faces += len(moment.faces)
                 progress.update()
     print(f"{progress.n} frames, {num_faces} faces in them")
 

@@ -3,7 +3,14 @@
 For `--config tests/small_recipe.py`, and the fixture `small_config`.
 """
 
+from ml_collections import FrozenConfigDict
+
 from configs import default
+
+
+def augment_options(**fields) -> FrozenConfigDict:
+    """`config.augment` with these fields; hashable, a static argument of jit."""
+    return FrozenConfigDict(default.get_config().augment.to_dict() | fields)
 
 
 def get_config():

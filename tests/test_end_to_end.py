@@ -298,6 +298,6 @@ def test_predict_prints_a_line_a_file_and_goes_on_after_errors(
     assert "Traceback" not in result.stderr
     expected = Predictor(model).predict([face])[0]
     for line in (lines[0], lines[2]):
-        assert line["emotion"] == EMOTIONS[expected.argmax()]
+        assert line["label"] == EMOTIONS[expected.argmax()]
         assert line["probability"] == pytest.approx(expected.max(), abs=1e-4)
         assert list(line["probabilities"]) == list(EMOTIONS)

@@ -33,7 +33,7 @@ LAW = {
 }
 # Programs that were exported are run where there is neither Flax nor Pillow.
 BARE = ("parallel", "executables", "exported", "inference", "errors", "outputs")
-BARE_FACES = ("analyzer", "face", "tracking")
+BARE_FACES = ("analyzer", "boxes", "face", "tracking")
 # What exports a model is also what builds its programs again, in a function.
 LATE = {("exported", "export")}
 
@@ -101,7 +101,7 @@ def test_bare_faces_need_bare_modules_alone():
     for name in BARE_FACES:
         ours = list(imports(PACKAGE / "faces" / f"{name}.py"))
         ours = [x for x in ours if top(x) == "deepfer_jax"]
-        below = (*BARE, "faces.face")
+        below = (*BARE, "faces.boxes", "faces.face")
         assert all(x.removeprefix("deepfer_jax.").startswith(below) for x in ours)
 
 

@@ -52,7 +52,7 @@ def test_predict_needs_no_model_of_ones_own(run_python, tmp_path):
     Image.fromarray(face).resize((200, 200)).save(tmp_path / "face.png")
     command = ("scripts/predict.py", "--face", tmp_path / "face.png")
     line = json.loads(run_python(*command).stdout)
-    assert line["emotion"] in EMOTIONS
+    assert line["label"] in EMOTIONS
     assert line["unsure"] in (True, False)
 
 
@@ -71,7 +71,7 @@ def test_predict_finds_faces_in_photos_and_draws_them(run_python, tmp_path):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     small, large, none, bad, _ = map(json.loads, result.stdout.splitlines())
-    assert small["faces"][0]["emotion"] == large["faces"][0]["emotion"] == "happy"
+    assert small["faces"][0]["label"] == large["faces"][0]["label"] == "happy"
     difference = np.array(large["faces"][0]["box"]) / 5 - small["faces"][0]["box"]
     assert np.abs(difference).max() < 5
     assert none["faces"] == []

@@ -1,8 +1,7 @@
 """Augmentation on the accelerator: dm-pix operations composed for one image, vmapped.
 
-    options = AugmentOptions(flip=0.5, rotation=10.0)
-    images = augment_batch(keys, images, options)               # inside the jitted step
-    images, targets = mix_batch(key, images, targets, options)
+    images = augment_batch(keys, images, config.augment)        # inside the jitted step
+    images, targets = mix_batch(key, images, targets, config.augment)
 
 Images are float [height, width, channels] in [0, 1] and stay so. An operation whose
 strength is 0 is not traced at all. Mixup and cutmix act on a batch and its targets,
@@ -20,7 +19,6 @@ blur after (a batch of 128, two cores). Alone: gamma 11, erasing 8, affine 7, bl
 crop 3, flip, brightness and contrast 1 each.
 """
 
-import dataclasses
 import math
 import numbers
 from collections.abc import Sequence
@@ -28,6 +26,9 @@ from collections.abc import Sequence
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from deepfer_jax.errors import UserError
 
 # The largest value of a field; the smallest is 0.
 _LIMITS = {
@@ -46,64 +47,26 @@ _LIMITS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class AugmentOptions:
-    """Strength of every operation; 0 is off. Hashable, so a static argument of jit.
-
-    Attributes:
-      flip: probability of mirroring left and right.
-      rotation: largest angle, in degrees either way.
-      scale: largest relative change of size, 0.1 for 0.9 to 1.1 times.
-      shift: largest shift, as a fraction of height and width.
-      shear: largest shear, as a fraction of the width over the whole height.
-      crop: pixels by which edges are padded before a crop of the old size is drawn.
-      brightness: largest amount added or subtracted.
-      contrast: largest relative change of contrast.
-      gamma: largest relative change of the exponent.
-      blur: probability of a blur, of exponential kernels up to 2 pixels wide.
-      erasing: probability of filling a rectangle with noise.
-      cover: probability of hiding what lies beyond a line.
-      noise: probability of noise on every pixel.
-      mixup_alpha: of the Beta distribution of mixup's weight.
-      cutmix_alpha: of the Beta distribution of cutmix's area.
+def check_options(options: ConfigDict) -> None:
+    """Checks `config.augment`.
 
     Raises:
-      ValueError: a value that is no number, or outside its range.
+      UserError: a value that is no number, or outside its range.
     """
-
-    flip: float = 0.0
-    rotation: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    shear: float = 0.0
-    crop: int = 0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    gamma: float = 0.0
-    blur: float = 0.0
-    erasing: float = 0.0
-    cover: float = 0.0
-    noise: float = 0.0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, limit = getattr(self, field.name), _LIMITS.get(field.name)
-            kind = numbers.Integral if field.type is int else numbers.Real
-            right = isinstance(value, kind) and math.isfinite(value) and value >= 0
-            if not right or (limit is not None and value > limit):
-                noun = "an integer" if field.type is int else "a number"
-                upper = "" if limit is None else f" and at most {limit}"
-                raise ValueError(
-                    f"augment.{field.name}: expected {noun} of at least 0{upper}, "
-                    f"found {value!r}"
-                )
+    for name, value in options.items():
+        limit = _LIMITS.get(name, math.inf)
+        kind = numbers.Integral if name == "crop" else numbers.Real
+        right = isinstance(value, kind) and math.isfinite(value) and 0 <= value <= limit
+        if not right:
+            noun = "an integer" if name == "crop" else "a number"
+            upper = "" if limit == math.inf else f" and at most {limit}"
+            raise UserError(
+                f"config.augment.{name}: expected {noun} of at least 0{upper}, "
+                f"found {value!r}"
+            )
 
 
-def augment_batch(
-    keys: jax.Array, images: jax.Array, options: AugmentOptions
-) -> jax.Array:
+def augment_batch(keys: jax.Array, images: jax.Array, options: ConfigDict) -> jax.Array:
     """Augments images [batch, H, W, C], each with its own key of keys [batch].
 
     Args and returns as `augment`'s, with a leading batch axis.
@@ -111,13 +74,13 @@ def augment_batch(
     return jax.vmap(augment, in_axes=(0, 0, None))(keys, images, options)
 
 
-def augment(key: jax.Array, image: jax.Array, options: AugmentOptions) -> jax.Array:
+def augment(key: jax.Array, image: jax.Array, options: ConfigDict) -> jax.Array:
     """Augments one image.
 
     Args:
-      key: the only source of chance.
+      key: all randomness comes from it.
       image: float [H, W, C] in [0, 1], or uint8, which is divided by 255.
-      options: strengths.
+      options: `config.augment`, see configs/default.py.
 
     Returns:
       [H, W, C] in [0, 1]; float32 for uint8 images, else their dtype. The arithmetic
@@ -202,7 +165,7 @@ def random_affine(
     shift: float,
     shear: float,
 ) -> jax.Array:
-    """Rotation, scale, shift and shear, as one resampling; limits as AugmentOptions."""
+    """Rotation, scale, shift and shear, as one resampling, up to these strengths."""
     draw = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
     angle = jnp.deg2rad(rotation) * draw[0]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -374,7 +337,7 @@ def _blend(weight: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def mix_batch(
-    key: jax.Array, images: jax.Array, targets: jax.Array, options: AugmentOptions
+    key: jax.Array, images: jax.Array, targets: jax.Array, options: ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
     """Mixup, cutmix, or one of both by chance where both are on."""
     choice_key, key = jax.random.split(key)

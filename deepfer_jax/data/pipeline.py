@@ -17,9 +17,8 @@ labels).
 """
 
 import hashlib
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ import numpy as np
 
 from deepfer_jax import parallel
 from deepfer_jax.data import datasets
+from deepfer_jax.data.split import Split
 from deepfer_jax.errors import UserError
 from deepfer_jax.keys import order_key
 
@@ -47,7 +47,7 @@ def _steps_per_epoch(num_examples: int, batch_size: int, split: str) -> int:
     return num_examples // batch_size
 
 
-class Resident:
+class Resident(Split):
     """The whole split on every device as uint8; no host work in a step.
 
     Args:
@@ -66,48 +66,8 @@ class Resident:
         seed: int,
         leave_out: np.ndarray | None = None,
     ):
-        arrays = datasets.load_split(builder, split)
-        self.ids = arrays.pop("id")
-        self._arrays = arrays
-        if leave_out is not None:
-            self.ids = list(itertools.compress(self.ids, ~leave_out))
-            self._arrays = {name: x[~leave_out] for name, x in arrays.items()}
-        self.num_examples = len(self.ids)
-        self.image_shape = self._arrays["image"].shape[1:]
-        self.classes = tuple(builder.info.features["label"].names)
+        super().__init__(builder, split, leave_out)
         self._split, self._batch_size, self._seed = split, batch_size, seed
-
-    @property
-    def fingerprint(self) -> str:
-        """Of every pixel and label, in order: other data has another one."""
-        digest = hashlib.sha256(repr(self.classes).encode())
-        for name in sorted(self._arrays):
-            digest.update(np.ascontiguousarray(self._arrays[name]))
-        return digest.hexdigest()[:16]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int32 [num_examples]."""
-        return np.asarray(self._arrays["label"])
-
-    @property
-    def label_counts(self) -> np.ndarray:
-        """int [classes]: examples of each class."""
-        return np.bincount(self.labels, minlength=len(self.classes))
-
-    def relabel(self, classes: Sequence[str]) -> None:
-        """Makes labels indices of these classes, by name.
-
-        Raises:
-          ValueError: there are faces of another class.
-        """
-        names = list(classes)
-        table = [names.index(c) if c in names else -1 for c in self.classes]
-        labels = np.array(table, np.int32)[self.labels]
-        if (labels < 0).any():
-            unknown = self.classes[self.labels[np.argmin(labels)]]
-            raise ValueError(f"holds faces of class {unknown!r}, not one of {names}")
-        self._arrays["label"], self.classes = labels, tuple(names)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -141,12 +101,6 @@ class Resident:
         """inputs: int32 [2], the step of the epoch and the device's number."""
         examples = resident["order"][inputs[0], inputs[1]]
         return {name: x[examples] for name, x in resident.items() if name != "order"}
-
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy batches in stored order; the last may be smaller."""
-        arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
-        for start in range(0, self.num_examples, batch_size):
-            yield {name: x[start : start + batch_size] for name, x in arrays.items()}
 
 
 def _stored_examples(builder, split: str, leave_out: np.ndarray | None):

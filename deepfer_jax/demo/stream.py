@@ -190,9 +190,8 @@ class _Stream:
             raise WebSocketDisconnect(1006) from None
 
     def _describe(self, reading: Reading, received: float) -> dict[str, Any]:
-        tracks = self._tracker.update(reading.faces, received)
-        faces = [{"track": t.number} | t.face.as_dict(self._classes) for t in tracks]
-        return describe(reading, faces)
+        faces = self._tracker.update(reading.faces, received)
+        return describe(reading, [face.as_dict(self._classes) for face in faces])
 
 
 def describe(reading: Reading, faces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ Both are fitted on the validation split and stored in the exported model.
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from deepfer_jax.evaluation.metrics import NUM_BINS
+from deepfer_jax.evaluation.metrics import Calibration, calibration_error
 
 TARGET_ACCURACY = 0.9
 
@@ -89,24 +90,12 @@ def calibration_bins(
 
     Bin i of the 15 holds confidences in (i / 15, (i + 1) / 15].
     """
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    bins = np.clip(np.ceil(confidence * NUM_BINS) - 1, 0, NUM_BINS - 1).astype(int)
-    members = [bins == i for i in range(NUM_BINS)]
-    return [
-        {
-            "n": int(m.sum()),
-            "confidence": float(confidence[m].mean()) if m.any() else 0.0,
-            "accuracy": float(correct[m].mean()) if m.any() else 0.0,
-        }
-        for m in members
-    ]
-
-
-def calibration_error(bins: list[dict[str, float]]) -> float:
-    """Expected calibration error of `calibration_bins`: fraction in [0, 1]."""
-    gaps = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins)
-    return gaps / sum(b["n"] for b in bins)
+    sums = Calibration.from_model_output(
+        probabilities=jnp.asarray(probabilities, jnp.float32),
+        labels=jnp.asarray(labels),
+        mask=jnp.ones(len(labels)),
+    )
+    return sums.bins()
 
 
 def calibrate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

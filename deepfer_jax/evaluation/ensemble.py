@@ -18,6 +18,7 @@ import numpy as np
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.metrics import wilson_interval
+from deepfer_jax.evaluation.results import read_arrays
 
 
 class Members(NamedTuple):
@@ -36,19 +37,13 @@ def load_members(paths: Sequence[str | os.PathLike]) -> Members:
     """
     names, probabilities, first = [], [], None
     for path in map(pathlib.Path, paths):
-        try:
-            with np.load(path) as file:
-                found = {k: file[k] for k in ("probabilities", "label", "id")}
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(
-                f"{path}: expected probabilities of scripts/evaluate.py: {error}"
-            ) from None
-        first = first or found
-        same = all(np.array_equal(found[k], first[k]) for k in ("label", "id"))
+        arrays = read_arrays(path)
+        first = first or arrays
+        same = all(np.array_equal(arrays[k], first[k]) for k in ("label", "id"))
         if not same:
             raise UserError(f"{path} and {paths[0]} are not of the same faces")
         names.append(str(path))
-        probabilities.append(found["probabilities"])
+        probabilities.append(arrays["probabilities"])
     return Members(names, np.stack(probabilities), first["label"])
 
 

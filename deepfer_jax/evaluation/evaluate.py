@@ -1,16 +1,15 @@
 """Exact evaluation of a network on a split: every face once, the tail masked.
 
     trained = load_trained("runs/tiny")
-    pipeline = open_split(builder, "public_test", trained.classes)
+    faces = open_split(builder, "public_test", trained.classes)
     eval_step = create_eval_step(trained.model_config, trained.classes)
-    metrics, probabilities = evaluate(eval_step, trained.variables, pipeline, 256)
+    metrics, probabilities = evaluate(eval_step, trained.variables, faces, 256)
     result = summarize(metrics, trained.classes)
 
 The same `eval_step` serves validation within training (one view), the evaluation script
 (with test-time augmentation and corruptions) and calibration.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,11 +20,17 @@ import numpy as np
 import tqdm
 
 from deepfer_jax import parallel
-from deepfer_jax.data.pipeline import Resident
+from deepfer_jax.data.split import Split
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation import corruptions
 from deepfer_jax.evaluation.metrics import Metrics, summarize
 from deepfer_jax.evaluation.predict import create_eval_step
+from deepfer_jax.evaluation.results import (
+    CORRUPTIONS,
+    UNSEEN,
+    write_arrays,
+    write_result,
+)
 from deepfer_jax.runs.trained import TrainedModel
 
 
@@ -34,7 +39,7 @@ def open_split(
     split: str,
     classes: Sequence[str],
     leave_out: np.ndarray | None = None,
-) -> Resident:
+) -> Split:
     """Opens a split to evaluate a network of these classes on it.
 
     Labels are mapped by name, so that the data set may lack classes or have them in
@@ -43,23 +48,23 @@ def open_split(
     Raises:
       UserError: faces of a class that the network does not know.
     """
-    pipeline = Resident(builder, split, batch_size=1, seed=0, leave_out=leave_out)
+    faces = Split(builder, split, leave_out)
     try:
-        pipeline.relabel(classes)
+        faces.relabel(classes)
     except ValueError as error:
         raise UserError(f"{builder.data_path}, split {split}: {error}") from None
-    return pipeline
+    return faces
 
 
 def evaluate(
-    eval_step: Callable, variables: Any, pipeline: Any, batch_size: int
+    eval_step: Callable, variables: Any, faces: Any, batch_size: int
 ) -> tuple[Metrics, np.ndarray]:
     """Runs a whole split through the network, in stored order.
 
     Args:
       eval_step: from `create_eval_step`.
       variables: of the network, replicated.
-      pipeline: one of deepfer_jax.data.pipeline, of the split, or what has `in_order`.
+      faces: a Split, or what else has its `in_order`.
       batch_size: faces a call; rounded up to a multiple of the number of devices.
 
     Returns:
@@ -67,7 +72,7 @@ def evaluate(
     """
     size = parallel.round_up_to_devices(batch_size)
     total, outputs = None, []
-    for batch in pipeline.in_order(size):
+    for batch in faces.in_order(size):
         num_faces = len(batch["label"])
         batch = {name: batch[name] for name in ("image", "label")}
         padded = parallel.split_over_devices(parallel.pad_batch(batch, size))
@@ -103,12 +108,12 @@ def evaluate_split(
     Returns:
       `metrics.summarize`'s numbers, and what was evaluated.
     """
-    pipeline = open_split(builder, split, trained.classes, leave_out)
+    faces = open_split(builder, split, trained.classes, leave_out)
     eval_step = create_eval_step(
         trained.model_config, trained.classes, tta, trained.temperature
     )
     variables = parallel.replicate(trained.variables)
-    metrics, probabilities = evaluate(eval_step, variables, pipeline, batch_size)
+    metrics, probabilities = evaluate(eval_step, variables, faces, batch_size)
     result = {
         "dataset": builder.info.full_name,
         "split": split,
@@ -117,28 +122,22 @@ def evaluate_split(
         "temperature": trained.temperature,
         "classes": list(trained.classes),
     } | summarize(metrics, trained.classes)
-    kind = tta if leave_out is None else f"{tta}_unseen"
-    path = result_path(folder, builder, split, kind)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    np.savez_compressed(
-        path.with_suffix(".npz"),
-        probabilities=probabilities,
-        label=pipeline.labels,
-        id=np.array(pipeline.ids),
-    )
+    kind = tta if leave_out is None else tta + UNSEEN
+    path = write_result(folder, kind, result)
+    write_arrays(path, probabilities, faces.labels, faces.ids)
     return result | {"path": str(path)}
 
 
 class _Corrupted:
     """A split seen through a corruption; what befalls a face depends on its place."""
 
-    def __init__(self, pipeline: Any, name: str, severity: int):
-        self._pipeline = pipeline
+    def __init__(self, faces: Any, name: str, severity: int):
+        self._faces = faces
         self._corrupt = corruptions.make_corrupt(name, severity)
 
     def in_order(self, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
         first = 0
-        for batch in self._pipeline.in_order(batch_size):
+        for batch in self._faces.in_order(batch_size):
             num_faces = len(batch["label"])
             images = parallel.pad_batch(batch, batch_size)["image"]
             places = first + jnp.arange(batch_size)
@@ -164,19 +163,19 @@ def evaluate_corruptions(
       mean_accuracy (by corruption) and mean_corruption_accuracy (the mean of those), in
       [0, 1].
     """
-    pipeline = open_split(builder, split, trained.classes)
+    faces = open_split(builder, split, trained.classes)
     eval_step = create_eval_step(trained.model_config, trained.classes)
     variables = parallel.replicate(trained.variables)
     batch_size = parallel.round_up_to_devices(batch_size)
 
-    def accuracy(pipeline) -> float:
-        metrics, _ = evaluate(eval_step, variables, pipeline, batch_size)
+    def accuracy(faces) -> float:
+        metrics, _ = evaluate(eval_step, variables, faces, batch_size)
         return summarize(metrics, trained.classes)["accuracy"]
 
     names = corruptions.CORRUPTIONS
     accuracies = {
         name: [
-            accuracy(_Corrupted(pipeline, name, severity))
+            accuracy(_Corrupted(faces, name, severity))
             for severity in corruptions.SEVERITIES
         ]
         for name in tqdm.tqdm(names, "corruptions", disable=None, leave=False)
@@ -185,24 +184,15 @@ def evaluate_corruptions(
     result = {
         "dataset": builder.info.full_name,
         "split": split,
-        "n": pipeline.num_examples,
-        "clean_accuracy": accuracy(pipeline),
+        "n": faces.num_examples,
+        "clean_accuracy": accuracy(faces),
         "severities": list(corruptions.SEVERITIES),
         "accuracy": accuracies,
         "mean_accuracy": means,
         "mean_corruption_accuracy": float(np.mean(list(means.values()))),
     }
-    path = result_path(folder, builder, split, "corruptions")
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path = write_result(folder, CORRUPTIONS, result)
     return result | {"path": str(path)}
-
-
-def result_path(folder: pathlib.Path, builder: Any, split: str, kind: str):
-    """Where an evaluation of that kind is written; makes the folder eval/."""
-    dataset = builder.info.full_name.rpartition("/")[0].replace("/", "_")
-    path = folder / "eval" / f"{dataset}_{split}_{kind}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def format_result(result: dict[str, Any]) -> str:

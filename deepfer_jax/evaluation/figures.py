@@ -1,15 +1,14 @@
-"""Figures of a report as SVG text, drawn by matplotlib, in the colours of the page.
+"""Figures of a report as HTML images, drawn by matplotlib.
 
-    svg = confusion_figure(result["classes"], result["confusion_matrix"])
+    image = confusion_figure(result["classes"], result["confusion_matrix"])
 
-Each figure is drawn in placeholder colours that are then replaced by CSS variables
-(`var(--ink)`, `var(--c0)`, ...), so that one drawing serves light and dark pages. Text
-stays text.
+Each is an <img> that holds its SVG drawing and needs no other file. Its colours are of
+middling lightness on no background, so that they suit a light and a dark page alike.
 """
 
+import base64
 import html
 import io
-import re
 from collections.abc import Callable, Sequence
 
 import matplotlib
@@ -17,49 +16,36 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Placeholders, which no colour map produces, and the CSS variables they stand for.
-INK, MUTED, FACE = "#010203", "#040506", "#070809"
-SERIES = ("#0a0b0c", "#0d0e0f", "#101112")
-HEAT = "#131415"
+# 4.2 times as light or dark as the pages, #fff and #15181c.
+INK = "#757d88"
+SERIES = ("#2b8cc4", "#d55e00", "#1b9e77")
 _WIDTH = 4.6  # Inches: on a phone, text of 11 points is then some 11 pixels high.
-_VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    FACE: "var(--face)",
-    SERIES[0]: "var(--c0)",
-    SERIES[1]: "var(--c1)",
-    SERIES[2]: "var(--c2)",
-    HEAT: "var(--heat)",
-}
 _STYLE = {
-    "svg.fonttype": "none",
+    "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "deepfer_jax",
     "font.size": 11,
     "font.family": "sans-serif",
     "text.parse_math": False,  # Classes are named by users: a $ is a $.
     "text.color": INK,
-    "axes.edgecolor": MUTED,
+    "axes.edgecolor": INK,
     "axes.labelcolor": INK,
-    "axes.facecolor": FACE,
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": MUTED,
+    "grid.color": INK,
     "grid.alpha": 0.25,
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    "figure.facecolor": FACE,
+    "figure.facecolor": "none",
 }
 
 
-def draw(
-    name: str, size: tuple[float, float], plot: Callable[[Axes], None], label: str
-) -> str:
-    """Returns one figure as an <svg> element.
+def draw(size: tuple[float, float], plot: Callable[[Axes], None], label: str) -> str:
+    """Returns one figure as an <img> element.
 
     Args:
-      name: makes its ids its own among the figures of a page.
       size: width and height in inches of 72 pixels.
       plot: draws on the axes.
       label: what the picture shows, with its numbers, for those who do not see it.
@@ -67,22 +53,14 @@ def draw(
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         plot(figure.add_subplot())
-        buffer = io.StringIO()
+        buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, variable)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", svg, count=1)
-    label = html.escape(label)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    source = f"data:image/svg+xml;base64,{data}"
+    return f'<img class="chart" alt="{html.escape(label)}" src="{source}">'
 
 
-def curves_figure(name: str, label: str, lines: dict[str, tuple[list, list]]) -> str:
+def curves_figure(label: str, lines: dict[str, tuple[list, list]]) -> str:
     """Lines over the training steps: {series: (steps, values)}."""
     lines = {series: line for series, line in lines.items() if line[0]}
 
@@ -102,7 +80,7 @@ def curves_figure(name: str, label: str, lines: dict[str, tuple[list, list]]) ->
         f"{series} {values[0]:.3g} at step {steps[0]}, {values[-1]:.3g} at {steps[-1]}"
         for series, (steps, values) in lines.items()
     ]
-    return draw(name, (_WIDTH, 3.2), plot, f"{label} by step: {'; '.join(ends)}")
+    return draw((_WIDTH, 3.2), plot, f"{label} by step: {'; '.join(ends)}")
 
 
 def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
@@ -117,11 +95,14 @@ def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) ->
             box = (column - 0.5, row - 0.5)
             axes.add_patch(
                 matplotlib.patches.Rectangle(
-                    box, 1, 1, facecolor=HEAT, alpha=0.08 + 0.62 * share, lw=0
+                    box, 1, 1, facecolor=SERIES[0], alpha=0.05 + 0.95 * share, lw=0
                 )
             )
             text = f"{counts[row, column]:,.0f}\n{share:.0%}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=9)
+            color = "white" if share > 0.4 else INK
+            axes.text(
+                *(column, row, text), color=color, ha="center", va="center", fontsize=9
+            )
         ticks = range(len(classes))
         axes.set_xticks(ticks, classes, rotation=40, ha="right")
         axes.set_yticks(ticks, classes)
@@ -137,7 +118,7 @@ def confusion_figure(classes: Sequence[str], matrix: Sequence[Sequence[int]]) ->
         rows.append(f"{name} {read}")
     side = max(_WIDTH, 1.2 + 0.48 * len(classes))
     label = f"True classes and how they were read: {'; '.join(rows)}"
-    return draw("confusion", (side, side), plot, label)
+    return draw((side, side), plot, label)
 
 
 def classes_figure(per_class: dict[str, dict[str, float]]) -> str:
@@ -158,7 +139,7 @@ def classes_figure(per_class: dict[str, dict[str, float]]) -> str:
 
     size = (_WIDTH, 1 + 0.48 * len(per_class))
     label = "Precision, recall and F1 by class; the table below holds the numbers"
-    return draw("classes", size, plot, label)
+    return draw(size, plot, label)
 
 
 def reliability_figure(series: dict[str, list[dict[str, float]]]) -> str:
@@ -166,7 +147,7 @@ def reliability_figure(series: dict[str, list[dict[str, float]]]) -> str:
     series = {name: [b for b in bins if b["n"]] for name, bins in series.items()}
 
     def plot(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=MUTED, ls="--", lw=1)
+        axes.plot([0, 1], [0, 1], color=INK, ls="--", lw=1)
         for i, (name, bins) in enumerate(series.items()):
             confidence = [b["confidence"] for b in bins]
             accuracy = [b["accuracy"] for b in bins]
@@ -182,7 +163,7 @@ def reliability_figure(series: dict[str, list[dict[str, float]]]) -> str:
         for name, bins in series.items()
     ]
     label = f"Accuracy against confidence: {'; '.join(points)}"
-    return draw("reliability", (_WIDTH, 4.0), plot, label)
+    return draw((_WIDTH, 4.0), plot, label)
 
 
 def coverage_figure(
@@ -205,7 +186,7 @@ def coverage_figure(
         for share in (0.25, 0.5, 0.75, 1.0)
     ]
     label = f"Accuracy against coverage: {', '.join(points)}"
-    return draw("coverage", (_WIDTH, 4.0), plot, label)
+    return draw((_WIDTH, 4.0), plot, label)
 
 
 def corruption_figure(
@@ -216,10 +197,10 @@ def corruption_figure(
 
     def plot(axes: Axes) -> None:
         axes.plot(severities, accuracies, color=SERIES[0], marker="o", ms=4)
-        axes.axhline(accuracies[0], color=MUTED, ls="--", lw=1)
+        axes.axhline(accuracies[0], color=INK, ls="--", lw=1)
         axes.set_title(title, fontsize=11)
         axes.set(ylim=(0, 1), xticks=severities, yticks=(0, 0.5, 1))
 
     values = ", ".join(f"{x:.0%}" for x in accuracies)
     label = f"Accuracy under {title}, severity 0 to {severities[-1]}: {values}"
-    return draw(f"corruption-{name}", (2.3, 1.9), plot, label)
+    return draw((2.3, 1.9), plot, label)

@@ -65,6 +65,15 @@ class Calibration(clu_metrics.Metric):
     def compute(self):
         return self.sums
 
+    def bins(self) -> list[dict[str, float]]:
+        """For each bin, n of its faces, their mean confidence and accuracy."""
+        sums = np.asarray(jax.device_get(self.sums), np.float64)
+        means = _ratio(sums[:, 1:], sums[:, :1])
+        return [
+            {"n": int(n), "confidence": float(confidence), "accuracy": float(accuracy)}
+            for n, (confidence, accuracy) in zip(sums[:, 0], means, strict=True)
+        ]
+
 
 @flax.struct.dataclass
 class Metrics(clu_metrics.Collection):
@@ -79,6 +88,12 @@ def wilson_interval(correct: float, n: int, z: float = 1.959964) -> list[float]:
     centre = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return [float((centre + s * spread) / (1 + z * z / n)) for s in (-1, 1)]
+
+
+def calibration_error(bins: list[dict[str, float]]) -> float:
+    """Expected calibration error of `Calibration.bins`: fraction in [0, 1]."""
+    gaps = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins)
+    return gaps / sum(b["n"] for b in bins)
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -103,7 +118,7 @@ def summarize(metrics: Metrics, classes: Sequence[str]) -> dict:
     """
     computed = jax.device_get(metrics.compute())
     matrix = np.asarray(computed["confusion_matrix"], np.float64)
-    bins = np.asarray(computed["calibration"], np.float64)
+    bins = metrics.calibration.bins()
     support, predicted, hits = matrix.sum(1), matrix.sum(0), np.diag(matrix)
     n = int(support.sum())
     recall, precision = _ratio(hits, support), _ratio(hits, predicted)
@@ -115,7 +130,7 @@ def summarize(metrics: Metrics, classes: Sequence[str]) -> dict:
         "macro_f1": float(f1[support + predicted > 0].mean()),
         "balanced_accuracy": float(recall[support > 0].mean()),
         "nll": float(computed["nll"]),
-        "ece": float(np.abs(bins[:, 1] - bins[:, 2]).sum() / n),
+        "ece": calibration_error(bins),
         "per_class": {
             name: {
                 "precision": float(precision[i]),
@@ -126,13 +141,5 @@ def summarize(metrics: Metrics, classes: Sequence[str]) -> dict:
             for i, name in enumerate(classes)
         },
         "confusion_matrix": matrix.astype(int).tolist(),
-        "calibration_bins": [
-            {"n": int(count), "confidence": float(conf), "accuracy": float(right)}
-            for (count, _, _), conf, right in zip(
-                bins,
-                _ratio(bins[:, 1], bins[:, 0]),
-                _ratio(bins[:, 2], bins[:, 0]),
-                strict=True,
-            )
-        ],
+        "calibration_bins": bins,
     }

@@ -7,20 +7,17 @@ in the second folder; nothing is written by hand but the words around them. Afte
 Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993).
 """
 
-import json
 import os
 import pathlib
-from typing import Any
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.metrics import wilson_interval
+from deepfer_jax.evaluation.results import CORRUPTIONS, UNSEEN, VIEW_NAMES, read_json
 from deepfer_jax.exported import ExportedModel
 
-_VIEWS = {
-    "none": "one",
-    "flip": "flip",
-    "ten_crop": "ten crops",
-    "none_unseen": "one, without faces of which Training holds a near-copy",
+# Kinds of evaluations in a card's table, in words.
+_KINDS = VIEW_NAMES | {
+    f"none{UNSEEN}": "one view, without faces of which Training holds a near-copy"
 }
 _AUGMENTATION = (
     "flip", "rotation", "scale", "shift", "shear", "brightness", "contrast", "gamma",
@@ -65,7 +62,7 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
     """
     metadata = ExportedModel(model).metadata
     results = pathlib.Path(results)
-    config = _read(results / "config.json")
+    config = read_json(results / "config.json")
     singles = sorted(results.glob("*_none.json"))
     if len(singles) != 1:
         raise UserError(
@@ -74,13 +71,13 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
         )
     stem = singles[0].name.removesuffix("_none.json")
     views = {
-        name: _read(path)
-        for name in _VIEWS
+        name: read_json(path)
+        for name in _KINDS
         if (path := results / f"{stem}_{name}.json").exists()
     }
     if metadata["calibration"] is None:
         raise UserError(f"{model} was exported without calibration")
-    corruptions = _read(results / f"{stem}_corruptions.json")
+    corruptions = read_json(results / f"{stem}_{CORRUPTIONS}.json")
     parts = [
         _head(metadata, views["none"]),
         _use(),
@@ -93,13 +90,6 @@ def model_card(model: str | os.PathLike, results: str | os.PathLike) -> str:
         _licence(config["dataset"]["name"]),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
 
 
 def _head(metadata: dict, result: dict) -> str:
@@ -186,7 +176,7 @@ def _recipe(config: dict, metadata: dict) -> str:
 
 def _numbers(views: dict[str, dict]) -> str:
     rows = [
-        f"| {_VIEWS[name]} | {r['n']:,} | {r['accuracy']:.2%} | "
+        f"| {_KINDS[name]} | {r['n']:,} | {r['accuracy']:.2%} | "
         f"{r['accuracy_ci95'][0]:.2%} to "
         f"{r['accuracy_ci95'][1]:.2%} | {r['macro_f1']:.2%} | "
         f"{r['balanced_accuracy']:.2%} | {r['ece']:.2%} |"
@@ -198,8 +188,9 @@ def _numbers(views: dict[str, dict]) -> str:
         f"{first['dataset']}, {first['split']}, {first['n']:,} faces. This split chose "
         "the epoch, the temperature and the threshold, so its numbers are a little "
         "better than those of new faces.\n\n"
-        "| views | faces | accuracy | 95 % interval | macro-F1 | balanced accuracy | "
-        "calibration error |\n|---|---|---|---|---|---|---|\n" + "\n".join(rows)
+        "| evaluated on | faces | accuracy | 95 % interval | macro-F1 | "
+        "balanced accuracy | calibration error |\n|---|---|---|---|---|---|---|\n"
+        + "\n".join(rows)
     )
 
 

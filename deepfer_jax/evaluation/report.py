@@ -20,26 +20,22 @@ import numpy as np
 from PIL import Image
 
 from deepfer_jax.evaluation import figures
-from deepfer_jax.evaluation.calibration import (
-    calibration_bins,
-    calibration_error,
-    coverage_curve,
-)
+from deepfer_jax.evaluation.calibration import calibration_bins, coverage_curve
+from deepfer_jax.evaluation.metrics import calibration_error
 from deepfer_jax.evaluation.results import (
-    Findings,
+    VIEW_NAMES,
+    Results,
     load_images,
-    read_findings,
+    read_results,
     same_faces,
 )
 
 _NUM_MISTAKES = 21
-_VIEWS = {"none": "one view", "flip": "flip", "ten_crop": "ten crops"}
 _STYLE = """
 :root { --face: #fff; --ink: #1b1f24; --muted: #5f6872; --line: #d8dee4;
-  --c0: #0072b2; --c1: #d55e00; --c2: #00795a; --heat: #0072b2;
   color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --face: #15181c; --ink: #e8eaed;
-  --muted: #9aa4ae; --line: #333a42; --c0: #56b4e9; --c1: #e69f00; --c2: #3ecfa3; } }
+  --muted: #9aa4ae; --line: #333a42; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--face);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -55,8 +51,7 @@ table { border-collapse: collapse; } td, th { padding: .3rem .7rem; text-align: 
 td { white-space: nowrap; } th { font-weight: 600; } th[scope=row] { font-weight: 400; }
 th:first-child { text-align: left; padding-left: 0; }
 @media (max-width: 30rem) { table { font-size: .9rem; } td, th { padding: .3rem; } }
-svg { width: 100%; max-width: 32rem; height: auto; display: block; }
-svg text { fill: var(--ink); }
+img.chart { width: 100%; max-width: 32rem; height: auto; display: block; }
 .curves { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 .small { display: grid; gap: .75rem;
@@ -64,7 +59,7 @@ svg text { fill: var(--ink); }
 .faces { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
 figure { margin: 0; } figcaption { font-size: .8rem; overflow-wrap: anywhere; }
-img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
+figure img { width: 100%; image-rendering: pixelated; display: block; }
 """
 
 
@@ -85,23 +80,23 @@ def create_report(
     Raises:
       UserError: there is no evaluation, none of that name, or no such data.
     """
-    findings = read_findings(folder, evaluation)
-    sections = [_section("Evaluations", _evaluations(findings), "wide")]
-    if findings.metrics:
-        sections.append(_section("Training", _curves(findings), "wide"))
+    results = read_results(folder, evaluation)
+    sections = [_section("Evaluations", _evaluations(results), "wide")]
+    if results.metrics:
+        sections.append(_section("Training", _curves(results), "wide"))
     sections += [
-        _section("Confusion matrix", _confusion(findings)),
-        _section("By class", _classes(findings)),
-        _section("Calibration", _reliability(findings)),
-        _section("Accuracy against coverage", _coverage(findings)),
-        _section("Under corruptions", _corruptions(findings), "wide"),
+        _section("Confusion matrix", _confusion(results)),
+        _section("By class", _classes(results)),
+        _section("Calibration", _reliability(results)),
+        _section("Accuracy against coverage", _coverage(results)),
+        _section("Under corruptions", _corruptions(results), "wide"),
     ]
     if data_dir is not None:
         sections.append(
-            _section("Surest mistakes", _mistakes(findings, data_dir), "wide")
+            _section("Surest mistakes", _mistakes(results, data_dir), "wide")
         )
-    result = findings.result
-    name = findings.folder.resolve().name
+    result = results.chosen
+    name = results.folder.resolve().name
     title = html.escape(f"{name}: {result['dataset']} {result['split']}")
     low, high = result["accuracy_ci95"]
     return (
@@ -111,13 +106,13 @@ def create_report(
         f"<h1>{title}</h1>\n"
         f"<p><strong>{result['accuracy']:.2%}</strong> of {result['n']:,} faces read "
         f"rightly (95 % interval {low:.2%} to {high:.2%}), "
-        f"{html.escape(_views(result))}. {html.escape(findings.origin)}</p>\n"
+        f"{html.escape(_views(result))}. {html.escape(results.origin)}</p>\n"
         f'<main class="grid">\n{"".join(sections)}</main>\n</body></html>\n'
     )
 
 
 def _views(result: dict[str, Any]) -> str:
-    views = _VIEWS.get(result["tta"], result["tta"])
+    views = VIEW_NAMES.get(result["tta"], result["tta"])
     return f"{views}, unseen faces" if result["left_out"] else views
 
 
@@ -148,7 +143,7 @@ def _table(title: str, head: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def _evaluations(findings: Findings) -> str:
+def _evaluations(results: Results) -> str:
     head = ["evaluated on", "accuracy", "95 % interval", "faces", "macro-F1"]
     head += ["balanced accuracy", "calibration error", "log-likelihood"]
     rows = [
@@ -162,18 +157,18 @@ def _evaluations(findings: Findings) -> str:
             f"{result['ece']:.2%}",
             f"{-result['nll']:.4f}",
         ]
-        for result in findings.evaluations.values()
+        for result in results.evaluations.values()
     ]
     return _table("Evaluations", head, rows) + _note(
-        f"In detail below: {html.escape(findings.chosen)}."
+        f"In detail below: {html.escape(results.name)}."
     )
 
 
-def _curves(findings: Findings) -> str:
+def _curves(results: Results) -> str:
     """Loss, accuracy and learning rate by step."""
 
     def line(name: str) -> tuple[list, list]:
-        points = [(m["step"], m[name]) for m in findings.metrics if name in m]
+        points = [(m["step"], m[name]) for m in results.metrics if name in m]
         return [step for step, _ in points], [value for _, value in points]
 
     loss = {"training": line("train/loss"), "validation": line("validation/nll")}
@@ -182,21 +177,21 @@ def _curves(findings: Findings) -> str:
         "validation": line("validation/accuracy"),
     }
     rate = {"learning rate": line("train/learning_rate")}
-    svgs = [
-        figures.curves_figure("loss", "cross entropy", loss),
-        figures.curves_figure("accuracy", "accuracy", accuracy),
-        figures.curves_figure("rate", "learning rate", rate),
+    charts = [
+        figures.curves_figure("cross entropy", loss),
+        figures.curves_figure("accuracy", accuracy),
+        figures.curves_figure("learning rate", rate),
     ]
-    return f'<div class="curves">{"".join(svgs)}</div>'
+    return f'<div class="curves">{"".join(charts)}</div>'
 
 
-def _confusion(findings: Findings) -> str:
-    result = findings.result
+def _confusion(results: Results) -> str:
+    result = results.chosen
     return figures.confusion_figure(result["classes"], result["confusion_matrix"])
 
 
-def _classes(findings: Findings) -> str:
-    per_class = findings.result["per_class"]
+def _classes(results: Results) -> str:
+    per_class = results.chosen["per_class"]
     head = ["class", "faces", "precision", "recall", "F1"]
     rows = [
         [name, f"{row['support']:,}"]
@@ -206,56 +201,56 @@ def _classes(findings: Findings) -> str:
     return figures.classes_figure(per_class) + _table("By class", head, rows)
 
 
-def _reliability(findings: Findings) -> str:
-    found, series = findings.calibration, findings.series()
-    label = findings.arrays["label"] if series else None
+def _reliability(results: Results) -> str:
+    found, series = results.calibration, results.probabilities()
+    label = results.arrays["label"] if series else None
     bins = {name: calibration_bins(p, label) for name, p in series.items()}
-    bins = bins or {"as evaluated": findings.result["calibration_bins"]}
+    bins = bins or {"as evaluated": results.chosen["calibration_bins"]}
     errors = [f"{calibration_error(b):.2%} {name}" for name, b in bins.items()]
     text = f"Expected calibration error {', '.join(errors)}."
     if found is None:
-        folder = shlex.quote(str(findings.folder))
+        folder = shlex.quote(str(results.folder))
         command = f"python scripts/export.py --workdir {folder} --out MODEL"
         text += f" No temperature was fitted: {_code(command)}."
     elif len(bins) == 2:
         faces = f"{found['n']:,} faces of {html.escape(found['split'])}"
-        if same_faces(found, findings.result):
+        if same_faces(found, results.chosen):
             faces += ", the ones shown here"
         text += f" Logits are divided by {found['temperature']:.3f}, fitted on {faces}."
     return figures.reliability_figure(bins) + _note(text)
 
 
-def _coverage(findings: Findings) -> str:
-    found, series = findings.calibration, findings.series()
+def _coverage(results: Results) -> str:
+    found, series = results.calibration, results.probabilities()
     if not series:
         return _note(
-            f"No probabilities beside the numbers: {_code(findings.command())}."
+            f"No probabilities beside the numbers: {_code(results.command())}."
         )
     name, probabilities = list(series.items())[-1]
-    label = findings.arrays["label"]
+    label = results.arrays["label"]
     _, coverage, accuracy = coverage_curve(probabilities, label)
     if found is None or name != "calibrated":
-        svg = figures.coverage_figure(coverage, accuracy, None)
-        return svg + _note(f"Probabilities {name}; no threshold for <em>unsure</em>.")
+        chart = figures.coverage_figure(coverage, accuracy, None)
+        return chart + _note(f"Probabilities {name}; no threshold for <em>unsure</em>.")
     kept = probabilities.max(1) >= found["threshold"]
     right = (probabilities.argmax(1) == label)[kept]
     mark = (kept.mean(), right.mean()) if kept.any() else None
-    svg = figures.coverage_figure(coverage, accuracy, mark)
+    chart = figures.coverage_figure(coverage, accuracy, mark)
     share = f"{right.mean():.1%} of those are read rightly" if mark else "none is left"
-    return svg + _note(
+    return chart + _note(
         f"Faces below probability {found['threshold']:.3f} are called unsure. Of these "
         f"{len(label):,} faces {kept.mean():.1%} are not, and {share}. It was "
         f"chosen for {found['target_accuracy']:.0%} on {html.escape(found['split'])}."
     )
 
 
-def _corruptions(findings: Findings) -> str:
-    found = findings.corruptions
+def _corruptions(results: Results) -> str:
+    found = results.corruptions
     if found is None:
-        command = findings.command("--corruptions")
+        command = results.command("--corruptions")
         return _note(f"Not measured yet: {_code(command)}.")
     clean, levels = found["clean_accuracy"], [0, *found["severities"]]
-    svgs = [
+    charts = [
         figures.corruption_figure(name, levels, [clean, *row])
         for name, row in found["accuracy"].items()
     ]
@@ -269,25 +264,25 @@ def _corruptions(findings: Findings) -> str:
             f"Accuracy by severity, 0 (none) to {levels[-1]}: {clean:.1%} without, "
             f"{found['mean_corruption_accuracy']:.1%} on average with."
         )
-        + f'<div class="small">{"".join(svgs)}</div>'
+        + f'<div class="small">{"".join(charts)}</div>'
         + f"<details><summary>The numbers</summary>{table}</details>"
     )
 
 
-def _mistakes(findings: Findings, data_dir: str | os.PathLike) -> str:
+def _mistakes(results: Results, data_dir: str | os.PathLike) -> str:
     """Pictures of the faces that were read wrongly with the highest probability."""
-    if findings.arrays is None:
+    if results.arrays is None:
         return _note(
-            f"No probabilities beside the numbers: {_code(findings.command())}."
+            f"No probabilities beside the numbers: {_code(results.command())}."
         )
-    classes = findings.result["classes"]
-    probabilities, label = findings.arrays["probabilities"], findings.arrays["label"]
+    classes = results.chosen["classes"]
+    probabilities, label = results.arrays["probabilities"], results.arrays["label"]
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != label)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_NUM_MISTAKES]
     if len(wrong) == 0:
         return _note("Every face was read rightly.")
-    images = load_images(findings, data_dir)
+    images = load_images(results, data_dir)
     items = []
     for i in wrong:
         text = html.escape(
@@ -297,7 +292,7 @@ def _mistakes(findings: Findings, data_dir: str | os.PathLike) -> str:
         items.append(
             f'<figure><img alt="A face: {text}" src="{_data_uri(images[i])}">'
             f'<figcaption>{text}<br><span class="note">'
-            f"{html.escape(findings.arrays['id'][i])}</span></figcaption></figure>"
+            f"{html.escape(results.arrays['id'][i])}</span></figcaption></figure>"
         )
     return f'<div class="faces">{"".join(items)}</div>'
 

@@ -1,7 +1,7 @@
 """From frames to faces: detection, cropping, emotions, tracks.
 
 for face in faces.analyze(frame)[0]:
-    print(face.box, face.emotion, face.unsure)
+    print(face.box, face.label, face.unsure)
 """
 
 import functools

@@ -2,7 +2,7 @@
 
     analyzer = Analyzer()                      # the model that ships
     for face in analyzer.analyze(frames)[0]:
-        print(face.box, face.emotion, face.unsure)
+        print(face.box, face.label, face.unsure)
 
 Detector, cropping and classifier are one exported program in a model's folder, so this
 needs jax, numpy and the standard library only.
@@ -18,8 +18,8 @@ import numpy as np
 
 from deepfer_jax.executables import Executable
 from deepfer_jax.exported import ExportedModel, ModelError
-from deepfer_jax.faces.face import Face, name_emotion
-from deepfer_jax.inference import DEFAULT_MODEL
+from deepfer_jax.faces.face import Face
+from deepfer_jax.inference import DEFAULT_MODEL, name_class
 
 # What finds faces: "auto" is `full`, and stills are searched in tiles too (`photos`).
 DETECTORS = ("auto", "short", "full")
@@ -71,8 +71,8 @@ class Analyzer:
     Attributes:
       metadata: what is known of the model.
       classes: names of the probabilities, in order.
-      threshold: probability below which a face is unsure; 0 if the model was exported
-        without calibration.
+      threshold: probability below which a face is unsure; None if the model was
+        exported without calibration.
       detector: as given.
       max_faces: that are found in one frame.
 
@@ -95,7 +95,7 @@ class Analyzer:
         self.metadata, self.detector = found.metadata, detector
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
-        self.threshold = calibration.get("threshold", 0.0)
+        self.threshold = calibration.get("threshold")
         if "detectors" not in self.metadata.get("faces", {}):
             raise ModelError(
                 f"{found.folder} was exported before detectors could be chosen: "
@@ -154,8 +154,8 @@ class Analyzer:
         landmarks: np.ndarray,
         probabilities: np.ndarray,
     ) -> Face:
-        emotion, unsure = name_emotion(probabilities, self.classes, self.threshold)
-        return Face(box, float(score), landmarks, emotion, probabilities, unsure)
+        named = name_class(probabilities, self.classes, self.threshold)
+        return Face(box, float(score), landmarks, **named._asdict())
 
 
 def _check(frames: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.faces.boxes import overlap
 from deepfer_jax.faces.program import Detections
 from deepfer_jax.models.blazeface import BLAZEFACES, BlazeFace
 from deepfer_jax.pretrained.tensors import read_ported
@@ -182,7 +183,8 @@ def suppress(
     Returns:
       Detections with that many places.
     """
-    overlaps = overlap(points[:, :, :2])
+    corners = points[:, :, :2].reshape(*points.shape[:2], 4)
+    overlaps = overlap(corners[:, :, None], corners[:, None], jnp)
 
     def take(left, _):
         best = jnp.where(left, scores, -1.0).argmax(1)
@@ -205,20 +207,3 @@ def suppress(
     )
     boxes = means[:, :, :2].reshape(*means.shape[:2], 4)
     return Detections(boxes, best_scores, means[:, :, 2:], mask)
-
-
-def overlap(corners: jax.Array) -> jax.Array:
-    """Intersection over union of every pair of boxes.
-
-    Args:
-      corners: float32 [N, K, 2, 2], upper left and lower right, x and y.
-
-    Returns:
-      float32 [N, K, K] in [0, 1].
-    """
-    first, second = corners[:, :, None], corners[:, None]
-    upper = jnp.maximum(first[..., 0, :], second[..., 0, :])
-    lower = jnp.minimum(first[..., 1, :], second[..., 1, :])
-    both = jnp.maximum(lower - upper, 0).prod(-1)
-    areas = jnp.maximum(corners[:, :, 1] - corners[:, :, 0], 0).prod(-1)
-    return both / jnp.maximum(areas[:, :, None] + areas[:, None] - both, 1e-9)

@@ -91,7 +91,7 @@ def draw_faces(
 
 
 def _draw_face(draw, size, face: Face, classes: Sequence[str], unit: float) -> None:
-    color = _OTHER if face.unsure else COLORS.get(face.emotion, _OTHER)
+    color = _OTHER if face.unsure else COLORS.get(face.label, _OTHER)
     left, top, right, bottom = (float(x) for x in face.box)
     draw.rectangle((left, top, right, bottom), outline=color, width=round(3 * unit))
     row, wide, pad = 16 * unit, 150 * unit, 6 * unit
@@ -103,8 +103,8 @@ def _draw_face(draw, size, face: Face, classes: Sequence[str], unit: float) -> N
     y = max(0.0, min(top, size[1] - high))
     draw.rounded_rectangle((x, y, x + wide, y + high), pad, fill=(12, 14, 17, 185))
     bold, plain = (ImageFont.load_default(n * unit) for n in (13, 11))
-    named = "unsure" if face.unsure else face.emotion
-    title = f"{named} {face.probabilities.max():.0%}"
+    named = "unsure" if face.unsure else face.label
+    title = f"{named} {face.probability:.0%}"
     draw.text((x + pad, y + pad + row / 2), title, "white", bold, anchor="lm")
     start, length = x + pad + 62 * unit, wide - 2 * pad - 62 * unit
     for i, (name, p) in enumerate(zip(classes, face.probabilities, strict=True)):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.boxes import shared
 from deepfer_jax.faces.face import Face
 
 # Sides of the squares, as parts of the picture's longer side.
@@ -112,13 +113,6 @@ def merge_faces(faces: Sequence[Face]) -> list[Face]:
     """Of boxes that are one face the surest is kept; surest first."""
     kept = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(_shared(face.box, other.box) <= _MAX_SHARED for other in kept):
+        if all(shared(face.box, other.box) <= _MAX_SHARED for other in kept):
             kept.append(face)
     return kept
-
-
-def _shared(a: np.ndarray, b: np.ndarray) -> float:
-    """The part of the smaller box that both have, in [0, 1]."""
-    both = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (a, b)]
-    return float(np.prod(np.maximum(both, 0))) / max(min(areas), 1e-9)

@@ -1,8 +1,8 @@
 """Follows faces from frame to frame, and steadies what is read from them.
 
     tracker = Tracker(analyzer.classes, analyzer.threshold, time_constant=0.4)
-    for track in tracker.update(faces, time):
-        print(track.number, track.face.emotion)
+    for face in tracker.update(faces, time):
+        print(face.track, face.label)
 
 Needs numpy and the standard library only.
 """
@@ -14,47 +14,50 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepfer_jax.faces.face import Face, name_emotion
+from deepfer_jax.faces.boxes import overlap
+from deepfer_jax.faces.face import Face
+from deepfer_jax.inference import name_class
 
 
-class Track(NamedTuple):
-    """A face with the number that it keeps while it is followed.
+class _Seen(NamedTuple):
+    """A face as it was last seen, when that was, and frames without it since."""
 
-    The face's probabilities, emotion and unsure are smoothed; box, score and landmarks
-    are this frame's.
-    """
-
-    number: int
     face: Face
+    time: float
+    missed: int = 0
 
 
 class Tracker:
     """Gives each face the number of the face that it overlaps most in the frame before.
 
+    A face that the detector misses for a frame or two is carried on where it was.
+
     Args:
       classes: names of the probabilities.
-      threshold: probability below which a face is unsure.
+      threshold: probability below which a face is unsure, or None.
       time_constant: seconds in which a change of the probabilities is followed by 63 %;
         0 does not smooth.
       lost_after: seconds after which a face that is not seen is forgotten.
       min_overlap: intersection over union that two boxes of one face have at least.
+      max_missed: frames in a row for which a face that is not seen is carried on.
     """
 
     def __init__(
         self,
         classes: Sequence[str],
-        threshold: float,
+        threshold: float | None,
         time_constant: float = 0.4,
         lost_after: float = 0.5,
         min_overlap: float = 0.3,
+        max_missed: int = 2,
     ):
         self._classes, self._threshold = tuple(classes), threshold
         self.time_constant, self._lost_after = time_constant, lost_after
-        self._min_overlap = min_overlap
+        self._min_overlap, self._max_missed = min_overlap, max_missed
         self._numbers = itertools.count(1)
-        self._seen: dict[int, tuple[Face, float]] = {}
+        self._seen: dict[int, _Seen] = {}
 
-    def update(self, faces: Sequence[Face], time: float) -> list[Track]:
+    def update(self, faces: Sequence[Face], time: float) -> list[Face]:
         """Takes the faces of the next frame.
 
         Args:
@@ -62,29 +65,31 @@ class Tracker:
           time: of the frame in seconds; never smaller than before.
 
         Returns:
-          A track for each face, in the same order.
+          The faces in the same order with their `track`, label, probabilities and
+          unsure smoothed; after them those that are carried on.
         """
         self._seen = {
-            number: (face, last)
-            for number, (face, last) in self._seen.items()
-            if time - last <= self._lost_after
+            number: seen
+            for number, seen in self._seen.items()
+            if time - seen.time <= self._lost_after
         }
-        tracks = []
+        found = []
         for face, number in zip(faces, self._match(faces), strict=True):
             if number is None:
                 number = next(self._numbers)
             else:
-                face = self._smooth(face, *self._seen[number], time)
-            self._seen[number] = (face, time)
-            tracks.append(Track(number, face))
-        return tracks
+                face = self._smooth(face, self._seen[number], time)
+            found.append(face._replace(track=number))
+        carried = self._carry(found)
+        self._seen |= {face.track: _Seen(face, time) for face in found}
+        return found + carried
 
     def _match(self, faces: Sequence[Face]) -> list[int | None]:
         """The number of each face's track: pairs that overlap most come first."""
         pairs = [
-            (overlap(face.box, old.box), i, number)
+            (float(overlap(face.box, seen.face.box)), i, number)
             for i, face in enumerate(faces)
-            for number, (old, _) in self._seen.items()
+            for number, seen in self._seen.items()
         ]
         numbers: list[int | None] = [None] * len(faces)
         for value, i, number in sorted(pairs, reverse=True):
@@ -94,21 +99,24 @@ class Tracker:
                 numbers[i] = number
         return numbers
 
-    def _smooth(self, face: Face, old: Face, last: float, time: float) -> Face:
+    def _carry(self, found: Sequence[Face]) -> list[Face]:
+        """Faces that are missing, where no other face has come."""
+        carried = []
+        for number in self._seen.keys() - {face.track for face in found}:
+            seen = self._seen[number]
+            self._seen[number] = seen._replace(missed=seen.missed + 1)
+            free = all(
+                overlap(seen.face.box, face.box) < self._min_overlap for face in found
+            )
+            if free and seen.missed < self._max_missed:
+                carried.append(seen.face)
+        return sorted(carried, key=lambda face: face.track)
+
+    def _smooth(self, face: Face, seen: _Seen, time: float) -> Face:
         if self.time_constant == 0:
             return face
-        weight = 1 - math.exp(-(time - last) / self.time_constant)
-        change = face.probabilities - old.probabilities
-        probabilities = old.probabilities + np.float32(weight) * change
-        emotion, unsure = name_emotion(probabilities, self._classes, self._threshold)
-        return face._replace(
-            probabilities=probabilities, emotion=emotion, unsure=unsure
-        )
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    both = np.prod(np.maximum(sides, 0))
-    areas = [np.prod(np.maximum(box[2:] - box[:2], 0)) for box in (first, second)]
-    return float(both / max(sum(areas) - both, 1e-9))
+        weight = 1 - math.exp(-(time - seen.time) / self.time_constant)
+        old = seen.face.probabilities
+        probabilities = old + np.float32(weight) * (face.probabilities - old)
+        named = name_class(probabilities, self._classes, self._threshold)
+        return face._replace(**named._asdict())

@@ -2,7 +2,7 @@
 
     with open_frames("party.mp4") as frames:
         for moment in follow(analyzer, frames, Tracker(analyzer.classes, 0.76)):
-            print(moment.time, [track.face.emotion for track in moment.tracks])
+            print(moment.time, [face.label for face in moment.faces])
 
 Frames are read, found and written a few at a time, so that memory does not grow with
 the length. OpenCV reads and writes; its BGR never leaves this file.
@@ -22,8 +22,9 @@ import numpy as np
 from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.photos import draw_faces
-from deepfer_jax.faces.tracking import Track, Tracker
+from deepfer_jax.faces.tracking import Tracker
 
 _BATCH = 8
 # Of a folder of images, and of a file that does not say.
@@ -49,7 +50,7 @@ class Moment(NamedTuple):
     number: int
     time: float
     image: np.ndarray
-    tracks: list[Track]
+    faces: list[Face]
 
 
 class BrokenVideo(UserError):  # noqa: N818 (named for what it is)
@@ -194,8 +195,8 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(self._path, code, self._rate, self._size)
             if not self._writer.isOpened():
                 raise UserError(f"{self._path}: cannot be written as a video")
-        faces = [track.face for track in moment.tracks]
-        picture = np.asarray(draw_faces(moment.image, faces, self._classes))
+        picture = draw_faces(moment.image, moment.faces, self._classes)
+        picture = np.asarray(picture)
         if picture.shape[1::-1] != self._size:
             picture = cv2.resize(picture, self._size)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -209,7 +210,8 @@ class CsvWriter:
     """Writes one row a face a frame.
 
     The columns are frame (from 0), time (seconds), track, left, top, right, bottom
-    (pixels), score, label, unsure and a probability a class, smoothed.
+    (pixels), score, label, probability, unsure (1, 0, or empty where the model is not
+    calibrated) and a probability a class, smoothed.
     """
 
     def __init__(self, path: str | os.PathLike, classes: tuple[str, ...]):
@@ -219,20 +221,20 @@ class CsvWriter:
             raise UserError(f"{path}: {error.strerror}") from None
         self._writer = csv.writer(self._file)
         columns = ["frame", "time", "track", "left", "top", "right", "bottom", "score"]
-        self._writer.writerow([*columns, "label", "unsure", *classes])
+        self._writer.writerow([*columns, "label", "probability", "unsure", *classes])
 
     def write(self, moment: Moment) -> None:
-        for track in moment.tracks:
-            face = track.face
+        for face in moment.faces:
             self._writer.writerow(
                 [
                     moment.number,
                     f"{moment.time:.3f}",
-                    track.number,
+                    face.track,
                     *(f"{x:.1f}" for x in face.box),
                     f"{face.score:.3f}",
-                    face.emotion,
-                    int(face.unsure),
+                    face.label,
+                    f"{face.probability:.4f}",
+                    "" if face.unsure is None else int(face.unsure),
                     *(f"{p:.4f}" for p in face.probabilities),
                 ]
             )

@@ -1,17 +1,46 @@
 """What a training configuration must say, checked before anything is opened.
 
+config = read_recipe("configs/fer2013_tiny.py")
 check_config(config)
 """
 
+import os
+import pathlib
+import runpy
+import sys
+
 from ml_collections import ConfigDict
 
-from deepfer_jax.data.augment import AugmentOptions
+from deepfer_jax.data.augment import check_options
 from deepfer_jax.errors import UserError
 from deepfer_jax.models.preprocess import NORMALIZATIONS
 from deepfer_jax.training.losses import CLASS_WEIGHTS
 
 # Splits that are reported, never chosen on.
 _TEST_SPLITS = ("private_test", "test")
+
+
+def read_recipe(path: str | os.PathLike) -> ConfigDict:
+    """Returns the configuration of a file like those of configs/.
+
+    Args:
+      path: of the file; a colon and its argument may follow.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    path, *argument = str(path).split(":", 1)
+    path = pathlib.Path(path).absolute()
+    if not path.is_file():
+        raise UserError(f"--config: {path} is missing: name a recipe of configs/")
+    sys.path.insert(0, str(path.parents[1]))
+    try:
+        return runpy.run_path(str(path))["get_config"](*argument)
+    except (KeyError, SyntaxError, ImportError) as error:
+        raise UserError(
+            f"--config: {path} is no recipe, like those of configs/: "
+            f"{type(error).__name__}: {error}"
+        ) from None
 
 
 def check_config(config: ConfigDict) -> None:
@@ -67,10 +96,7 @@ def check_config(config: ConfigDict) -> None:
             "config.distill.temperature: expected more than 0, found "
             f"{distill.temperature!r}"
         )
-    try:
-        AugmentOptions(**config.augment)
-    except ValueError as error:
-        raise UserError(f"config.{error}") from None
+    check_options(config.augment)
     if len(train.profile_steps) not in (0, 2):
         raise UserError(
             "config.train.profile_steps: expected () or (first, last), found "

@@ -65,19 +65,18 @@ def make_train_step(
     batch: loss, accuracy (of the dropout network on augmented faces),
     learning_rate, gradient_norm (before clipping) and update_norm.
     """
-    options = augment.AugmentOptions(**config.augment)
     to_input = make_preprocess(config.model)
 
     def prepare(keys: StepKeys, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns mixed views in [0, 1], and their targets."""
         images = to_unit(batch["image"])
         each = example_keys(keys.augment, len(batch["label"]))
-        images = augment.augment_batch(each, images, options)
+        images = augment.augment_batch(each, images, config.augment)
         targets = batch.get("target")
         if targets is None:
             targets = jax.nn.one_hot(batch["label"], model.num_classes)
         key = jax.random.fold_in(keys.mix, jax.lax.axis_index(AXIS))
-        return augment.mix_batch(key, images, targets, options)
+        return augment.mix_batch(key, images, targets, config.augment)
 
     def example_losses(logits, targets, taught) -> jax.Array:
         smooth = losses.smooth_labels(targets, config.loss.label_smoothing)

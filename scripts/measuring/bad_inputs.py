@@ -108,7 +108,7 @@ class Tally:
 
     def add_good(self, answer: dict[str, Any] | None) -> None:
         faces = (answer or {}).get("faces", ())
-        happy = [face["emotion"] for face in faces] == ["happy"]
+        happy = [face["label"] for face in faces] == ["happy"]
         self._good["answered" if happy else "failed"] += 1
 
     def describe(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.faces.analyzer import Analyzer, compiler_options
+from deepfer_jax.faces.boxes import overlap
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.faces.tracking import Tracker
 from deepfer_jax.parallel import known_compiler_options
@@ -167,7 +168,7 @@ def _find(detect: Callable, photos: dict[str, Image.Image], view: View):
         frames, boxes = map(np.stack, zip(*made, strict=True))
         found = jax.device_get(detect(frames, size))
         for box, there, truth in zip(found.boxes, found.mask, boxes, strict=True):
-            overlaps = _overlap(box[there], truth)
+            overlaps = overlap(box[there], truth)
             yield bool(overlaps.size and overlaps.max() >= _MIN_OVERLAP)
 
 
@@ -225,14 +226,6 @@ def measure_beside_litert(name: str, path: str | os.PathLike) -> dict[str, Any]:
     return medians | {"ratio": round(float(np.median(pairs)), 2)}
 
 
-def _overlap(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes [N, 4] with one."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    both = np.maximum(sides, 0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return both / (areas + (box[2:] - box[:2]).prod() - both)
-
-
 def measure_flicker(analyzer: Analyzer, time_constant: float = 0.4) -> dict[str, Any]:
     """Label changes a second of still faces in ten seconds of a noisy camera.
 
@@ -257,8 +250,8 @@ def measure_flicker(analyzer: Analyzer, time_constant: float = 0.4) -> dict[str,
             noisy = frame + rng.normal(0, _NOISE, frame.shape)
             faces = analyzer.analyze(noisy.clip(0, 255).astype(np.uint8))[0]
             for key, tracker in trackers.items():
-                for track in tracker.update(faces[:1], i / _RATE):
-                    labels[key].append(track.face.emotion)
+                for face in tracker.update(faces[:1], i / _RATE):
+                    labels[key].append(face.label)
         seconds = _NUM_FRAMES / _RATE
         rows[name] = {
             key: sum(a != b for a, b in itertools.pairwise(x)) / seconds

@@ -160,7 +160,7 @@ def soak_clients(address: str, pid: int, seconds: float) -> dict[str, Any]:
                     return
                 await stream.send(data)
                 answer = json.loads(await stream.recv())
-                good = [face["emotion"] for face in answer.get("faces", ())]
+                good = [face["label"] for face in answer.get("faces", ())]
                 counts["answers" if good == ["happy"] else "errors"] += 1
 
     async def be_all() -> None:
@@ -202,7 +202,7 @@ def soak_attacked(address: str, pid: int, seconds: float) -> dict[str, Any]:
                 await stream.send(data)
                 answer = json.loads(await asyncio.wait_for(stream.recv(), 60))
                 times.append(1e3 * (time.monotonic() - sent))
-                good = [face["emotion"] for face in answer.get("faces", ())]
+                good = [face["label"] for face in answer.get("faces", ())]
                 counts["answers" if good == ["happy"] else "errors"] += 1
 
     async def be_all() -> None:

@@ -40,15 +40,11 @@ import functools
 import itertools
 import logging
 import os
-import pathlib
-import runpy
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from measuring import speed_torch as benchmark_torch
-from measuring import timing
+from measuring import speed_torch, timing
 from measuring.speed_jax import (
     PIPELINES,
     Inference,
@@ -63,7 +59,7 @@ from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS
-from deepfer_jax.runs.workdir import check_config
+from deepfer_jax.training.config import check_config
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +126,7 @@ def benchmark_train(plan: Plan, pipelines: Sequence[str]) -> dict[str, Any]:
             report.measure_training(tasks)
             if plan.compare_torch:
                 ours = Training(without_chance(recipe), "fixed", builder)
-                theirs = benchmark_torch.Training(
+                theirs = speed_torch.Training(
                     ours.recipe, ours.network, ours.variables, ours.batch
                 )
                 report.measure_training({"jax": ours, "torch": theirs})
@@ -161,7 +157,7 @@ def benchmark_infer(
     for subject in subjects:
         calls = {"jax": subject.predict}
         if plan.compare_torch:
-            calls["torch"] = benchmark_torch.create_predict(
+            calls["torch"] = speed_torch.create_predict(
                 *subject.load(), subject.image_shape
             )
         for size in batch_sizes:
@@ -176,7 +172,7 @@ class Report:
         self._command, self._plan = command, plan
         self._machine = timing.describe_machine()
         self._machine["versions"]["torch"] = (
-            benchmark_torch.check_torch() if plan.compare_torch else None
+            speed_torch.check_torch() if plan.compare_torch else None
         )
         self._runs, self._comparisons = [], []
 
@@ -262,26 +258,3 @@ def _check(what: str, names: Sequence[str], choices: Iterable[str]) -> None:
             raise UserError(
                 f"--{what}: expected one of {', '.join(choices)}, found {name!r}"
             )
-
-
-def read_recipe(path: str | os.PathLike) -> ConfigDict:
-    """Returns the configuration of a file like those of configs/.
-
-    Args:
-      path: of the file; a colon and its argument may follow.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    path, *argument = str(path).split(":", 1)
-    path = pathlib.Path(path).absolute()
-    if not path.is_file():
-        raise UserError(f"--config: {path} is missing: name a recipe of configs/")
-    sys.path.insert(0, str(path.parents[1]))
-    try:
-        return runpy.run_path(str(path))["get_config"](*argument)
-    except (KeyError, SyntaxError, ImportError) as error:
-        raise UserError(
-            f"--config: {path} is no recipe, like those of configs/: "
-            f"{type(error).__name__}: {error}"
-        ) from None

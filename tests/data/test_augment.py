@@ -1,7 +1,5 @@
 """augment: jit equals eager, vmap equals a loop, ranges, and independent references."""
 
-import dataclasses
-
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,8 @@ import pytest
 import scipy.ndimage
 
 from deepfer_jax.data import augment
-from deepfer_jax.data.augment import AugmentOptions
+from deepfer_jax.errors import UserError
+from tests.small_recipe import augment_options
 
 STRENGTHS = {
     "flip": 0.5,
@@ -27,14 +26,14 @@ STRENGTHS = {
     "cover": 0.9,
     "noise": 0.9,
 }
-CASES = [AugmentOptions(**{name: x}) for name, x in STRENGTHS.items()]
-CASES.append(AugmentOptions(**STRENGTHS))
+CASES = [augment_options(**{name: x}) for name, x in STRENGTHS.items()]
+CASES.append(augment_options(**STRENGTHS))
 
 jitted = jax.jit(augment.augment_batch, static_argnums=2)
 
 
 def case_name(options):
-    on = [f.name for f in dataclasses.fields(options) if getattr(options, f.name)]
+    on = [name for name, strength in options.items() if strength]
     return on[0] if len(on) == 1 else "all"
 
 
@@ -69,12 +68,12 @@ def test_every_operation(images, keys, options):
 
 
 def test_all_off_is_the_identity(images, keys):
-    out = augment.augment_batch(keys, images, AugmentOptions())
+    out = augment.augment_batch(keys, images, augment_options())
     assert out is images or (np.asarray(out) == np.asarray(images)).all()
 
 
 def test_uint8_is_divided_by_255_and_dtypes_are_kept(images, keys):
-    options = AugmentOptions(rotation=15.0, brightness=0.3)
+    options = augment_options(rotation=15.0, brightness=0.3)
     whole = jnp.round(255 * images).astype(jnp.uint8)
     out = jitted(keys, whole, options)
     assert out.dtype == jnp.float32
@@ -88,7 +87,7 @@ def test_uint8_is_divided_by_255_and_dtypes_are_kept(images, keys):
 
 def test_colour_images_are_treated_alike_in_every_channel(images, keys):
     colour = jnp.repeat(images, 3, axis=-1)
-    options = AugmentOptions(**(STRENGTHS | {"erasing": 0.0, "noise": 0.0}))
+    options = augment_options(**(STRENGTHS | {"erasing": 0.0, "noise": 0.0}))
     out, gray = jitted(keys, colour, options), jitted(keys, images, options)
     np.testing.assert_allclose(out, jnp.repeat(gray, 3, axis=-1), atol=1e-6)
 
@@ -284,9 +283,9 @@ def test_mix_batch_is_each_alone_or_nothing(batch, monkeypatch):
     monkeypatch.setattr(augment, "cutmix", lambda *args: ("cutmix", args[-1]))
     key = jax.random.key(3)
     for name in ("mixup", "cutmix"):
-        options = AugmentOptions(**{f"{name}_alpha": 0.7})
+        options = augment_options(**{f"{name}_alpha": 0.7})
         assert augment.mix_batch(key, *batch, options) == (name, 0.7)
-    out = augment.mix_batch(key, *batch, AugmentOptions())
+    out = augment.mix_batch(key, *batch, augment_options())
     assert out[0] is batch[0]
     assert out[1] is batch[1]
 
@@ -302,7 +301,7 @@ def test_cutmix_weight_is_the_pasted_area(batch, seed):
 
 def test_both_on_chooses_one(batch):
     images, targets = batch
-    options = AugmentOptions(mixup_alpha=1.0, cutmix_alpha=1.0)
+    options = augment_options(mixup_alpha=1.0, cutmix_alpha=1.0)
     mix = jax.jit(augment.mix_batch, static_argnums=3)
     kinds = set()
     for seed in range(12):
@@ -314,17 +313,16 @@ def test_both_on_chooses_one(batch):
 
 @pytest.mark.parametrize("field", ["flip", "rotation", "crop", "mixup_alpha"])
 def test_values_outside_the_range_are_refused(field):
-    with pytest.raises(ValueError, match=rf"augment.{field}: expected .* found -1"):
-        AugmentOptions(**{field: -1})
-    with pytest.raises(ValueError, match=r"augment.flip: .* at most 1.0, found 1.5"):
-        AugmentOptions(flip=1.5)
-    with pytest.raises(ValueError, match=r"augment.crop: expected an integer.* 1.5"):
-        AugmentOptions(crop=1.5)
+    def check(**fields):
+        augment.check_options(augment_options(**fields))
+
+    check(flip=1, crop=2)
+    with pytest.raises(UserError, match=rf"augment.{field}: expected .* found -1"):
+        check(**{field: -1})
+    with pytest.raises(UserError, match=r"augment.flip: .* at most 1.0, found 1.5"):
+        check(flip=1.5)
+    with pytest.raises(UserError, match=r"augment.crop: expected an integer.* 1.5"):
+        check(crop=1.5)
     for value in (float("nan"), float("inf"), "0.2", None):
-        with pytest.raises(ValueError, match=r"augment.mixup_alpha: expected a number"):
-            AugmentOptions(mixup_alpha=value)
-
-
-def test_options_are_hashable_and_compare_by_value():
-    assert hash(AugmentOptions(flip=0.5)) == hash(AugmentOptions(flip=0.5))
-    assert AugmentOptions(flip=0.5) != AugmentOptions(flip=0.4)
+        with pytest.raises(UserError, match=r"augment.mixup_alpha: expected a number"):
+            check(mixup_alpha=value)

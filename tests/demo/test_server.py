@@ -44,7 +44,7 @@ def test_health(client):
 def test_a_picture_is_read_as_the_description_says(client, smiling):
     answer = client.post("/v1/analyze", content=encode(smiling, "PNG")).json()
     (face,) = answer["faces"]
-    assert face["emotion"] == "happy"
+    assert face["label"] == "happy"
     assert (answer["width"], answer["height"]) == (640, 480)
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for name, found in (("Answer", answer), ("Face", face)):
@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_refused_and_the_next_is_read(
         answer = stream.receive_json()
         assert message in answer["error"]
         stream.send_bytes(encode(smiling))
-        assert stream.receive_json()["faces"][0]["emotion"] == "happy"
+        assert stream.receive_json()["faces"][0]["label"] == "happy"
 
 
 @pytest.mark.parametrize(

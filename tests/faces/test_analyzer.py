@@ -31,7 +31,7 @@ def smiling():
 
 def test_the_astronaut_smiles(analyzer, smiling):
     ((face,),) = analyzer.analyze(smiling)
-    assert (face.emotion, face.unsure) == ("happy", False)
+    assert (face.label, face.unsure) == ("happy", False)
     assert face.probabilities.sum() == pytest.approx(1, abs=1e-5)
     left, top, right, bottom = face.box
     assert 230 < left < right < 350
@@ -144,7 +144,7 @@ def test_an_option_that_jax_does_not_know_is_left_out(smiling, monkeypatch, capl
     options = analyzer_module.compiler_options() | {"xla_no_such_option": "1"}
     monkeypatch.setattr(analyzer_module, "compiler_options", lambda: options)
     ((face,),) = Analyzer().analyze(smiling)
-    assert face.emotion == "happy"
+    assert face.label == "happy"
     assert "does without the compiler option xla_no_such_option" in caplog.text
 
 
@@ -158,7 +158,7 @@ def test_as_many_faces_as_there_are(analyzer):
     frames = np.stack([six, np.full_like(six, 100), four])
     found = analyzer.analyze(frames)
     assert [len(row) for row in found] == [6, 0, 4]
-    assert {face.emotion for row in found for face in row} == {"happy"}
+    assert {face.label for row in found for face in row} == {"happy"}
     scores = [f.score for f in found[0]]
     assert scores == sorted(scores, reverse=True)
 
@@ -223,7 +223,7 @@ def test_the_detector_is_chosen_by_an_argument(smiling):
         analyzer = Analyzer(detector=name)
         found[name] = len(analyzer.analyze(small)[0])
         ((face,),) = analyzer.analyze(smiling)
-        assert face.emotion == "happy"
+        assert face.label == "happy"
     assert found == {"auto": 1, "full": 1, "short": 0}
     with pytest.raises(ModelError, match="expected one of auto, short, full, found"):
         Analyzer(detector="long")

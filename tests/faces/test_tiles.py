@@ -100,7 +100,7 @@ def test_a_crowd_is_found_by_what_ships_and_each_face_once():
     nearest = np.abs(middles[:, None] - np.array(places) - 45).max(2)
     assert (nearest.min(1) < 25).all()  # each is a face
     assert len(set(nearest.argmin(1))) == len(found) >= 0.9 * len(places)
-    assert np.mean([f.emotion == "happy" for f in found]) > 0.9
+    assert np.mean([f.label == "happy" for f in found]) > 0.9
 
 
 def test_small_pictures_have_no_tiles():

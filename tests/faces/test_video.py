@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.face import Face, name_emotion
+from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.tracking import Tracker
 from deepfer_jax.faces.video import (
     BrokenVideo,
@@ -18,6 +18,7 @@ from deepfer_jax.faces.video import (
     follow,
     open_frames,
 )
+from deepfer_jax.inference import name_class
 from tests import photos
 
 cv2 = pytest.importorskip("cv2")
@@ -44,9 +45,8 @@ class SquareFinder:
         rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
         box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
         probabilities = np.array([0.1, 0.9], np.float32)
-        emotion, unsure = name_emotion(probabilities, CLASSES, 0.5)
-        landmarks = np.zeros((6, 2), np.float32)
-        return [Face(box, 0.9, landmarks, emotion, probabilities, unsure)]
+        named = name_class(probabilities, CLASSES, 0.5)
+        return [Face(box, 0.9, np.zeros((6, 2), np.float32), **named._asdict())]
 
 
 def write_video(path, num=30, rate=20.0, size=(160, 120)):
@@ -75,9 +75,9 @@ def test_every_frame_with_its_time_and_face(tmp_path):
     found = list(moments(write_video(tmp_path / "a.mp4"), finder))
     assert [moment.number for moment in found] == list(range(30))
     np.testing.assert_allclose([m.time for m in found], np.arange(30) / 20)
-    assert [len(m.tracks) for m in found] == [1] * 25 + [0] * 5
-    assert {track.number for m in found for track in m.tracks} == {1}
-    lefts = [m.tracks[0].face.box[0] for m in found[:25]]
+    assert [len(m.faces) for m in found] == [1] * 27 + [0] * 3  # two carried on
+    assert {face.track for m in found for face in m.faces} == {1}
+    lefts = [m.faces[0].box[0] for m in found[:25]]
     np.testing.assert_allclose(lefts, 10 + 2 * np.arange(25), atol=3)
     assert finder.batches == [8] * 4  # so that one program serves all
     # Red is first: OpenCV's order does not get out.
@@ -96,7 +96,7 @@ def test_csv_and_video_are_written(tmp_path):
     for writer in writers:
         writer.close()
     rows = list(csv.DictReader(table.open()))
-    assert len(rows) == 25
+    assert len(rows) == 27
     assert float(rows[10]["time"]) == 0.5
     assert rows[10]["label"] == "happy"
     assert float(rows[10]["right"]) - float(rows[10]["left"]) == pytest.approx(

@@ -41,13 +41,6 @@ def test_a_face_lies_where_it_says(view, place):
     assert frame.max() == pytest.approx(255 * view.light, abs=1)
 
 
-def test_overlap_by_hand():
-    boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6.0]])
-    np.testing.assert_allclose(
-        recall._overlap(boxes, np.array([0, 0, 2, 2.0])), [1, 1 / 3, 0]
-    )
-
-
 def test_what_was_kept_is_measured_again(monkeypatch):
     """One width, one tilt and one light of `short`."""
     kept = json.loads((RESULTS / "detectors.json").read_text())["recall"][0]

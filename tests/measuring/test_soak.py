@@ -77,7 +77,7 @@ def test_what_came_of_an_input(answer, refused, outcome):
 
 def test_a_good_frame_has_one_happy_face():
     tally = Tally()
-    happy, sad = {"emotion": "happy"}, {"emotion": "sad"}
+    happy, sad = {"label": "happy"}, {"label": "sad"}
     for faces in ([happy], [sad], [], [happy, happy]):
         tally.add_good({"faces": faces})
     tally.add_good(None)

@@ -8,10 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from measuring import speed as benchmark
-from measuring import speed_jax as benchmark_jax
-from measuring import speed_torch as benchmark_torch
-from measuring import timing
+from measuring import speed_jax, speed_torch, timing
 from measuring.speed import Plan, benchmark_infer, benchmark_train
 
 from configs import default
@@ -19,6 +16,7 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.export import export_run
 from deepfer_jax.runs.workdir import restore_run
+from deepfer_jax.training.config import read_recipe
 from deepfer_jax.training.train import train_and_evaluate
 
 RUN_KEYS = {
@@ -101,7 +99,7 @@ def exported(small_data_dir, tmp_path_factory):
 
 def test_measured_steps_are_those_of_training(config, exported):
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
-    task = benchmark_jax.Training(config, "resident", builder)
+    task = speed_jax.Training(config, "resident", builder)
     task.num_steps = 10  # 280 faces in batches of 28
     assert task() == 280
     expected = restore_run(exported / "run").variables["params"]
@@ -109,7 +107,7 @@ def test_measured_steps_are_those_of_training(config, exported):
 
 
 def test_training_document(plan):
-    document = benchmark_train(plan, benchmark.PIPELINES)
+    document = benchmark_train(plan, speed_jax.PIPELINES)
     json.dumps(document)
     assert document["command"] == "train"
     assert document["device"]["platform"] == "cpu"
@@ -139,7 +137,7 @@ def test_no_call_of_an_epoch_takes_from_the_host(
 ):
     config.train.update({"steps_per_call": steps_per_call, "batch_size": 88})
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
-    task = benchmark_jax.Training(config, pipeline, builder)
+    task = speed_jax.Training(config, pipeline, builder)
     calls = -(-3 // steps_per_call)
     for _ in range(calls):  # compiles
         task._call(*next(task._inputs))
@@ -150,7 +148,7 @@ def test_no_call_of_an_epoch_takes_from_the_host(
 
 def test_the_fixed_batch_is_the_first_of_the_split(config):
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
-    task = benchmark_jax.Training(config, "fixed", builder)
+    task = speed_jax.Training(config, "fixed", builder)
     faces = datasets.load_split(builder, "train")
     first, second = itertools.islice(task._inputs, 2)
     for resident, _ in (first, second):
@@ -159,7 +157,7 @@ def test_the_fixed_batch_is_the_first_of_the_split(config):
 
 
 def test_other_sizes_are_noise(config):
-    with benchmark_jax.open_faces(config, 20) as builder:
+    with speed_jax.open_faces(config, 20) as builder:
         faces = datasets.load_split(builder, "train")
     assert faces["image"].shape == (1024, 20, 20, 1)
     assert faces["image"].std() == pytest.approx(256 / 12**0.5, rel=0.01)
@@ -203,14 +201,14 @@ def test_more_errors_for_people(plan, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"metadata.json is missing"):
         benchmark_infer(plan, [1], tmp_path)
     with pytest.raises(UserError, match=r"--config: .*nowhere.py is missing"):
-        benchmark.read_recipe(tmp_path / "nowhere.py")
+        read_recipe(tmp_path / "nowhere.py")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match="PyTorch is not installed: pip install"):
         benchmark_infer(plan._replace(compare_torch=True), [1])
 
 
 def test_script_prints_one_document(run_python):
-    script = ["scripts/benchmark.py", "infer", "--rounds", 1, "--seconds", 0.001]
+    script = ["scripts/speed.py", "infer", "--rounds", 1, "--seconds", 0.001]
     result = run_python(*script, "--batch_sizes", "1,2")
     assert [run["batch_size"] for run in json.loads(result.stdout)["runs"]] == [1, 2]
 
@@ -241,15 +239,15 @@ def test_comparison_document(torch, plan, exported):
 
 
 def test_predictions_equal_those_of_pytorch(torch, exported):
-    subject = benchmark_jax.open_inference(exported / "model")
+    subject = speed_jax.open_inference(exported / "model")
     faces = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 1)).astype(np.uint8)
     expected = subject.predict(faces)
     assert np.ptp(expected, axis=0).max() > 1e-3
-    predict = benchmark_torch.create_predict(*subject.load(), (48, 48, 1))
+    predict = speed_torch.create_predict(*subject.load(), (48, 48, 1))
     np.testing.assert_allclose(predict(faces), expected, atol=1e-5)
     network, variables, model, temperature = subject.load()
     model.dtype = "bfloat16"
-    low = benchmark_torch.create_predict(
+    low = speed_torch.create_predict(
         network, variables, model, temperature, (48, 48, 1)
     )
     assert 1e-6 < np.abs(low(faces) - expected).max() < 0.02
@@ -266,15 +264,15 @@ def test_a_step_equals_that_of_pytorch(torch, config, name, size):
     config.optimizer.update({"name": name, "clip_norm": 0.5, "weight_decay": 0.1})
     config.optimizer.update({"schedule": "constant", "warmup_epochs": 0.0})
     config.loss.label_smoothing = 0.1
-    recipe = benchmark_jax.without_chance(config)
-    with benchmark_jax.open_faces(config, size) as builder:
-        ours = benchmark_jax.Training(recipe, "fixed", builder)
-    theirs = benchmark_torch.Training(recipe, ours.network, ours.variables, ours.batch)
+    recipe = speed_jax.without_chance(config)
+    with speed_jax.open_faces(config, size) as builder:
+        ours = speed_jax.Training(recipe, "fixed", builder)
+    theirs = speed_torch.Training(recipe, ours.network, ours.variables, ours.batch)
     before = {k: p.detach().clone() for k, p in theirs.net.named_parameters()}
     ours(), theirs()
     stepped = {"params": ours._state.params, "batch_stats": ours._state.batch_stats}
-    expected = benchmark_torch.create_twin(ours.network, (size, size, 1))
-    benchmark_torch.copy_variables(expected, stepped)
+    expected = speed_torch.create_twin(ours.network, (size, size, 1))
+    speed_torch.copy_variables(expected, stepped)
     theirs, ours = (dict(net.named_parameters()) for net in (theirs.net, expected))
     # AdamW's first step is the rate times the gradient's sign, which rounding decides
     # where the gradient is nearly 0.
@@ -293,7 +291,7 @@ def test_what_a_recipe_freezes_is_not_trained(config):
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
     config.optimizer.groups = (("head/.*", 1.0), (".*", 0.0))
     config.optimizer.warmup_epochs = 0.0
-    task = benchmark_jax.Training(config, "fixed", builder)
+    task = speed_jax.Training(config, "fixed", builder)
     task()
     before, after = task.variables["params"], jax.device_get(task._state.params)
     same = jax.tree.map(np.array_equal, before, after)
@@ -303,5 +301,5 @@ def test_what_a_recipe_freezes_is_not_trained(config):
 
 def test_a_recipe_takes_an_argument():
     path = pathlib.Path(default.__file__).parent / "fer2013_dlib_finetune.py"
-    config = benchmark.read_recipe(f"{path}:frozen")
+    config = read_recipe(f"{path}:frozen")
     assert config.optimizer.groups[-1] == (".*", 0.0)

@@ -16,6 +16,7 @@ from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import load_detector, make_detect
 from deepfer_jax.faces.program import make_analyze
 from deepfer_jax.models.preprocess import make_preprocess
+from tests.small_recipe import augment_options
 
 EXACT = (jax.lax.Precision.HIGHEST,) * 2
 IMAGES = jax.ShapeDtypeStruct((2, 48, 48, 3), jnp.float32)
@@ -67,7 +68,7 @@ def test_faces_are_found_and_cut_out_exactly(name):
 
 
 def test_faces_are_augmented_without_products():
-    options = augment.AugmentOptions(
+    options = augment_options(
         **{name: 1 if name == "crop" else 0.5 for name in default.get_config().augment}
     )
     keys = jax.random.split(jax.random.key(0), 2)

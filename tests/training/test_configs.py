@@ -5,7 +5,6 @@ import pathlib
 
 import pytest
 
-from deepfer_jax.data.augment import AugmentOptions
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.trained import build_model
@@ -21,18 +20,10 @@ def test_recipe(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.lock()
     check_config(config)
-    AugmentOptions(**config.augment)
     build_model(config.model, EMOTIONS)
     schedule = optim.create_schedule(config.optimizer, 10, 10 * config.train.num_epochs)
     phase = Groups(config.optimizer.groups).phase(0)
     optim.create_optimizer(config.optimizer, schedule, phase, 10)
-
-
-def test_every_augmentation_has_its_field():
-    from configs import default
-
-    fields = set(default.get_config().augment)
-    assert fields == set(AugmentOptions.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ function drawFace(face, canvas) {
   const [left, top, right, bottom] = face.box;
   // Of the size that it has on the screen, whatever the picture's own.
   const unit = Math.max(1, canvas.width / (canvas.clientWidth || canvas.width));
-  const named = face.unsure ? "unsure" : face.emotion;
-  const tint = face.unsure ? OTHER : color(face.emotion);
+  const named = face.unsure ? "unsure" : face.label;
+  const tint = face.unsure ? OTHER : color(face.label);
   picture.lineWidth = 3 * unit;
   picture.strokeStyle = tint;
   picture.strokeRect(left, top, right - left, bottom - top);
@@ -121,7 +121,7 @@ function drawFace(face, canvas) {
   picture.textBaseline = "middle";
   picture.fillStyle = "#fff";
   picture.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  picture.fillText(`${named} ${percent(face.probabilities[face.emotion])}`, x + pad, y + pad + row / 2);
+  picture.fillText(`${named} ${percent(face.probability)}`, x + pad, y + pad + row / 2);
   picture.font = `${12 * unit}px system-ui, sans-serif`;
   names.forEach((name, i) => {
     const middle = y + pad + row * (i + 1.5);
@@ -151,7 +151,7 @@ function tell(faces) {
   if (!faces.length) { say("No face."); return; }
   const texts = faces.map((f) => f.unsure
     ? "unsure"
-    : `${f.emotion} ${percent(f.probabilities[f.emotion])}`);
+    : `${f.label} ${percent(f.probability)}`);
   say(`${faces.length} ${faces.length === 1 ? "face" : "faces"}: ${texts.join(", ")}`);
 }
 

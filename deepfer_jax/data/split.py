@@ -1,0 +1,82 @@
+"""A whole split in memory, in stored order.
+
+faces = Split(builder, "public_test")
+faces.relabel(trained.classes)
+for batch in faces.in_order(256): ...
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from deepfer_jax.data import datasets
+
+Batch = dict[str, Any]
+
+
+class Split:
+    """Images, labels and ids of a split.
+
+    Args:
+      builder: a prepared data set.
+      split: its name.
+      leave_out: bool [N]: which stored examples are not used.
+
+    Attributes:
+      ids: of every example.
+      num_examples: without those left out.
+      image_shape: (height, width, channels).
+      classes: names of the labels.
+    """
+
+    def __init__(self, builder, split: str, leave_out: np.ndarray | None = None):
+        arrays = datasets.load_split(builder, split)
+        self.ids = arrays.pop("id")
+        self._arrays = arrays
+        if leave_out is not None:
+            self.ids = list(itertools.compress(self.ids, ~leave_out))
+            self._arrays = {name: x[~leave_out] for name, x in arrays.items()}
+        self.num_examples = len(self.ids)
+        self.image_shape = self._arrays["image"].shape[1:]
+        self.classes = tuple(builder.info.features["label"].names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of every pixel and label, in order: other data has another one."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for name in sorted(self._arrays):
+            digest.update(np.ascontiguousarray(self._arrays[name]))
+        return digest.hexdigest()[:16]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [num_examples]."""
+        return np.asarray(self._arrays["label"])
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """int [classes]: examples of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def relabel(self, classes: Sequence[str]) -> None:
+        """Makes labels indices of these classes, by name.
+
+        Raises:
+          ValueError: there are faces of another class.
+        """
+        names = list(classes)
+        table = [names.index(c) if c in names else -1 for c in self.classes]
+        labels = np.array(table, np.int32)[self.labels]
+        if (labels < 0).any():
+            unknown = self.classes[self.labels[np.argmin(labels)]]
+            raise ValueError(f"holds faces of class {unknown!r}, not one of {names}")
+        self._arrays["label"], self.classes = labels, tuple(names)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Yields numpy batches of image, label, maybe target; the last may be small."""
+        arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
+        for start in range(0, self.num_examples, batch_size):
+            yield {name: x[start : start + batch_size] for name, x in arrays.items()}
