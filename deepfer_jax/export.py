@@ -25,7 +25,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from ml_collections import ConfigDict
 
 import deepfer_jax
@@ -49,6 +48,7 @@ from deepfer_jax.models import preprocess
 from deepfer_jax.models.blazeface import BLAZEFACES
 from deepfer_jax.outputs import replacing
 from deepfer_jax.pretrained.merge import merge_variables
+from deepfer_jax.pretrained.tensors import pack_tensors
 from deepfer_jax.runs.trained import TrainedModel, build_model, load_model, load_trained
 from deepfer_jax.runs.workdir import read_config
 
@@ -132,7 +132,7 @@ def _load_builder(name: str, data_dir: str | os.PathLike) -> Any:
 def calibrate_network(
     trained: TrainedModel, builder: Any, split: str, batch_size: int
 ) -> dict[str, Any]:
-    """Returns `calibration.calibrate`'s findings on a split, one view."""
+    """Returns what `calibration.calibrate` does for a split, one view."""
     pipeline = open_split(builder, split, trained.classes)
     _, probabilities = evaluate(
         create_eval_step(trained.model_config, trained.classes),
@@ -151,7 +151,7 @@ def format_calibration(found: dict[str, Any]) -> str:
         f"{found['temperature']:.3f}, calibration error {found['ece_before']:.2%} -> "
         f"{found['ece_after']:.2%} (cross-fitted {found['ece_after_cross_fitted']:.2%})"
         f"\nunsure below {found['threshold']:.3f}: {found['coverage']:.1%} of the "
-        f"faces are kept, {found['target_accuracy']:.0%} of them read rightly"
+        f"faces are kept, {found['target_accuracy']:.0%} of them classified correctly"
     )
 
 
@@ -169,10 +169,9 @@ def export_again(
       UserError: the folder lacks its parameters or metadata, or they do not fit.
     """
     variables, metadata = load_model(model)
-    network = build_model(ConfigDict(metadata["model"]), metadata["classes"])
-    shape = preprocess.input_shape(
-        ConfigDict(metadata["model"]), metadata["input"]["shape"]
-    )
+    model_config = ConfigDict(metadata["model"])
+    network = build_model(model_config, metadata["classes"])
+    shape = preprocess.input_shape(model_config, metadata["input"]["shape"])
     fresh = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
     try:
         variables = merge_variables(fresh, variables)
@@ -187,8 +186,6 @@ def _write(
     folder: pathlib.Path, variables: Any, metadata: dict[str, Any], half: bool
 ) -> None:
     flat = flax.traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    # safetensors silently scrambles arrays that are not contiguous.
-    flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
     if half:
         kernels = {k: x.astype(np.float16) for k, x in flat.items() if x.ndim > 1}
         flat |= kernels
@@ -209,8 +206,7 @@ def _write(
         "flax": flax.__version__,
     }
     shapes = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in flat.values()]
-    # save_file would make a file that only its owner can read.
-    files = {PARAMETERS: safetensors.numpy.save(flat)}
+    files = {PARAMETERS: pack_tensors(flat)}
     for name in (ARTEFACT, *map(analyze_name, FRAMINGS)):
         files[name] = bytes(export_program(name, shapes, metadata).serialize())
     metadata["sha256"] = {k: hashlib.sha256(x).hexdigest() for k, x in files.items()}

@@ -8,7 +8,7 @@ Three queues, each with threads of its own, so that none waits for what another'
 clients ask for:
 
     frames      small images of streams: decoded and read by two threads
-    photos      all others: one thread
+    photos      all others: one thread, which gives way to frames
     new sizes   decoded images of a size that was never read: one thread, for a size may
                 have to be compiled, which takes seconds and hundreds of megabytes
 """
@@ -42,6 +42,7 @@ _PENALTY = 2
 # who come anew.
 _MAX_PENALTY = 0.25
 _NUM_NEW = 8  # each with all its pixels
+_GIVE_WAY_SECONDS = 0.05
 
 
 class Reading(NamedTuple):
@@ -120,6 +121,50 @@ class FairQueue:
             client.due[self] = min(due, now + _MAX_PENALTY)
 
 
+class Cameras:
+    """Whether frames of cameras wait for an answer: photographs give way to them."""
+
+    def __init__(self):
+        self._num = 0
+        self._none = threading.Condition()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While a frame waits."""
+        with self._none:
+            self._num += 1
+        try:
+            yield
+        finally:
+            with self._none:
+                self._num -= 1
+                self._none.notify_all()
+
+    def give_way(self) -> None:
+        """Returns when no frame waits, or when that has taken long."""
+        with self._none:
+            self._none.wait_for(lambda: self._num == 0, _GIVE_WAY_SECONDS)
+
+
+class _Patient:
+    """An analyzer that gives way to cameras before every frame or tile.
+
+    A photograph is dozens of tiles, each a few milliseconds on all cores: a camera's
+    frame waits for one of them, not for all.
+    """
+
+    def __init__(self, analyzer: Analyzer, cameras: Cameras):
+        self._analyzer, self._cameras = analyzer, cameras
+        self.detector = analyzer.detector
+
+    def analyze(self, frames: np.ndarray) -> list[list[Face]]:
+        found = []
+        for frame in frames[None] if frames.ndim == 3 else frames:
+            self._cameras.give_way()
+            found += self._analyzer.analyze(frame)
+        return found
+
+
 class Budget:
     """Bytes of large images that wait, of all clients together."""
 
@@ -155,7 +200,8 @@ class Readers:
     """The queues, their threads and their decoders, of one analyzer."""
 
     def __init__(self, analyzer: Analyzer):
-        self._analyzer = analyzer
+        self._analyzer, self._cameras = analyzer, Cameras()
+        self._patient = _Patient(analyzer, self._cameras)
         self._frames = FairQueue(limits.MAX_STREAMS)
         self._photos = FairQueue(limits.WAITING_PHOTOS)
         self._new = FairQueue(_NUM_NEW)
@@ -203,8 +249,10 @@ class Readers:
         Raises:
           Refused: not an image that can be read, or there is no room for it.
         """
-        is_small = len(data) <= limits.FRAME_BYTES
-        return await self._put(self._frames if is_small else self._photos, client, data)
+        if len(data) > limits.FRAME_BYTES:
+            return await self._put(self._photos, client, data)
+        with self._cameras.waiting():
+            return await self._put(self._frames, client, data)
 
     async def read_photo(self, client: Client, data: bytes) -> Reading:
         """As `read_frame`, behind other photographs."""
@@ -266,7 +314,7 @@ class Readers:
 
     def _find(self, pixels: np.ndarray, is_still: bool) -> list[Face]:
         if is_still:
-            return find_faces(self._analyzer, pixels)
+            return find_faces(self._patient, pixels)
         return self._analyzer.analyze(pixels)[0]
 
     def _knows(self, size: tuple[int, int, bool]) -> bool:

@@ -7,8 +7,12 @@ Every network is a Flax module called as `model(images, train)`, with images flo
     model = create_model("resnet18", num_classes=7, stem="small", dtype=jnp.bfloat16)
     variables = model.init(jax.random.key(0), images)
     logits = model.apply(variables, images)
+
+`MODELS` has ours; another's is named by where it stands, "package.module:Class".
 """
 
+import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +42,9 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
     """Constructs a network.
 
     Args:
-      name: a key of MODELS.
+      name: a key of MODELS; or "module:constructor" of a Flax module of your own (or a
+        functools.partial of one), which takes num_classes, dtype, dropout_rate,
+        bn_axis_name and frozen, and is called as the others are.
       num_classes: number of logits.
       **options: of all networks: `dtype` (of computation; parameters stay float32),
         `dropout_rate` (before the classifier; in `vgg` after each wide layer),
@@ -53,15 +59,35 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
     Raises:
       ValueError: unknown name or option.
     """
-    if name not in MODELS:
-        raise ValueError(f"model: expected one of {sorted(MODELS)}, found {name!r}")
-    known = inspect.signature(MODELS[name]).parameters.keys() - _NOT_OPTIONS
+    constructor = _find_constructor(name)
+    known = inspect.signature(constructor).parameters.keys() - _NOT_OPTIONS
     for option in options:
         if option not in known:
             raise ValueError(
                 f"model {name!r}: options are {sorted(known)}, found {option!r}"
             )
-    return MODELS[name](num_classes=num_classes, **options)
+    return constructor(num_classes=num_classes, **options)
+
+
+def _find_constructor(name: str) -> Callable[..., nn.Module]:
+    if name in MODELS:
+        return MODELS[name]
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise ValueError(
+            f"model: expected one of {sorted(MODELS)}, or module:constructor of your "
+            f"own, found {name!r}"
+        )
+    try:
+        constructor = getattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"model {name!r}: {error}") from None
+    cls = constructor
+    while isinstance(cls, functools.partial):
+        cls = cls.func
+    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
+        raise ValueError(f"model {name!r}: expected a flax.linen.Module")
+    return constructor
 
 
 def stage_features(

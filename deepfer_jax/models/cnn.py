@@ -18,14 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.batch_norm import BatchNorm
 from deepfer_jax.models.convolution import Conv
-from deepfer_jax.models.layers import (
-    ConvNorm,
-    Stage,
-    create_drop_path,
-    drop_rates,
-)
+from deepfer_jax.models.layers import ConvNorm, classify, create_norm, run_stages
 
 
 class ResidualBlock(nn.Module):
@@ -118,20 +112,12 @@ class ResidualCNN(nn.Module):
             key where one of these rates is not 0).
         """
         conv = functools.partial(Conv, use_bias=False, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm,
-            train=train,
-            frozen=self.frozen,
-            momentum=0.9,
-            dtype=self.dtype,
-            axis_name=self.bn_axis_name if train else None,
-        )
+        norm = create_norm(self, train)
         block = functools.partial(
             ResidualBlock,
             conv=conv,
             norm=norm,
             act=self.act,
-            drop_path=create_drop_path(train),
             squeeze=self.squeeze,
         )
         x = images.astype(self.dtype)
@@ -139,13 +125,8 @@ class ResidualCNN(nn.Module):
             self.stem_features, (3, 3), conv, norm, stride=self.stem_stride, name="stem"
         )(x)
         x = self.act(x)
-        rates = drop_rates(self.stage_blocks, self.stochastic_depth)
-        for i, features in enumerate(self.stage_features):
-            stride = 1 if i == 0 else 2
-            x = Stage(features, stride, block, rates[i], name=f"stage{i + 1}")(x)
-        x = x.astype(jnp.float32).mean((1, 2))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x)
+        x = run_stages(self, x, block, self.stage_features, train)
+        return classify(self, x, train)
 
 
 # The real-time network: 0.22 M parameters and 14 MFLOPs a face.
@@ -225,14 +206,7 @@ class VGG(nn.Module):
             key where `dropout_rate` is not 0).
         """
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm,
-            train=train,
-            frozen=self.frozen,
-            momentum=0.9,
-            dtype=self.dtype,
-            axis_name=self.bn_axis_name if train else None,
-        )
+        norm = create_norm(self, train)
         x = images.astype(self.dtype)
         for i, features in enumerate((64, 128, 256, 512), start=1):
             x = DoubleConv(features, conv, norm, self.act, name=f"stage{i}")(x)

@@ -20,14 +20,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.batch_norm import BatchNorm
 from deepfer_jax.models.convolution import Conv
 from deepfer_jax.models.layers import (
     ConvNorm,
-    Stage,
-    create_drop_path,
-    drop_rates,
+    classify,
+    create_norm,
     max_pool,
+    run_stages,
 )
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
@@ -127,17 +126,8 @@ class DlibResNet(nn.Module):
         conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(Affine, dtype=self.dtype)
         if self.norm == "batch":
-            norm = functools.partial(
-                BatchNorm,
-                train=train,
-                frozen=self.frozen,
-                momentum=0.9,
-                dtype=self.dtype,
-                axis_name=self.bn_axis_name if train else None,
-            )
-        block = functools.partial(
-            Block, conv=conv, norm=norm, drop_path=create_drop_path(train)
-        )
+            norm = create_norm(self, train)
+        block = functools.partial(Block, conv=conv, norm=norm)
         x = images.astype(self.dtype)
         x = ConvNorm(
             self.stage_features[0],
@@ -149,13 +139,8 @@ class DlibResNet(nn.Module):
             name="stem",
         )(x)
         x = max_pool(nn.relu(x))
-        rates = drop_rates(self.stage_blocks, self.stochastic_depth)
-        for i, features in enumerate(self.stage_features):
-            stride = 1 if i == 0 else 2
-            x = Stage(features, stride, block, rates[i], name=f"stage{i + 1}")(x)
-        x = x.astype(jnp.float32).mean((1, 2))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x)
+        x = run_stages(self, x, block, self.stage_features, train)
+        return classify(self, x, train)
 
 
 dlib_resnet29 = functools.partial(

@@ -1,9 +1,11 @@
-"""Layers that the networks share.
+"""What the networks share: layers, and the beginning and the end of each.
 
 conv = functools.partial(Conv, use_bias=False)
-norm = functools.partial(BatchNorm, train=train, frozen=frozen)
+norm = create_norm(self, train)
 x = ConvNorm(32, (7, 7), conv, norm, stride=2, name="stem")(x)
 x = max_pool(nn.relu(x), padding=1)
+x = run_stages(self, x, block, (64, 128), train)
+return classify(self, x, train)
 """
 
 import functools
@@ -12,6 +14,8 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from deepfer_jax.models.batch_norm import BatchNorm
 
 
 def max_pool(x: jax.Array, padding: int = 0) -> jax.Array:
@@ -52,14 +56,22 @@ class ConvNorm(nn.Module):
         return self.norm(name="norm")(x)
 
 
-def create_drop_path(train: bool) -> Callable[[float], nn.Module]:
-    """Returns `drop_path(rate)`, a layer that drops whole branches: stochastic depth.
+def create_norm(network: nn.Module, train: bool, **options) -> Callable[..., nn.Module]:
+    """Returns `norm(name=...)`, a network's batch normalisation.
 
-    In training a face's branch is left out with probability `rate`, or divided by
-    1 - rate (Huang et al. 2016, arXiv:1603.09382).
+    Args:
+      network: has dtype, bn_axis_name and frozen.
+      train: whether batch statistics are used and updated.
+      **options: of BatchNorm.
     """
     return functools.partial(
-        nn.Dropout, broadcast_dims=(1, 2, 3), deterministic=not train
+        BatchNorm,
+        train=train,
+        frozen=network.frozen,
+        momentum=0.9,  # PyTorch's 0.1
+        dtype=network.dtype,
+        axis_name=network.bn_axis_name if train else None,
+        **options,
     )
 
 
@@ -96,3 +108,52 @@ class Stage(nn.Module):
             name = f"block{self.first + i}"
             x = self.block(self.features, stride, drop_rate=rate, name=name)(x)
         return x
+
+
+def run_stages(
+    network: nn.Module,
+    x: jax.Array,
+    block: Callable[..., nn.Module],
+    features: Sequence[int],
+    train: bool,
+    first: int = 1,
+) -> jax.Array:
+    """Runs stage1, stage2, ... of a network; all but the first halve the image.
+
+    In training whole branches are left out, with a probability that rises in a line to
+    the network's `stochastic_depth`; a branch that stays is divided by its own (Huang
+    et al. 2016, arXiv:1603.09382).
+
+    Args:
+      network: has stage_blocks and stochastic_depth.
+      x: [batch, height, width, channels], of the stem.
+      block: takes features and stride, drop_path and drop_rate.
+      features: of each stage.
+      train: whether branches are left out.
+      first: the number of a stage's first block.
+    """
+    drop_path = functools.partial(
+        nn.Dropout, broadcast_dims=(1, 2, 3), deterministic=not train
+    )
+    block = functools.partial(block, drop_path=drop_path)
+    rates = drop_rates(network.stage_blocks, network.stochastic_depth)
+    for i, width in enumerate(features):
+        stride = 1 if i == 0 else 2
+        x = Stage(width, stride, block, rates[i], first, name=f"stage{i + 1}")(x)
+    return x
+
+
+def classify(network: nn.Module, x: jax.Array, train: bool) -> jax.Array:
+    """The end of a network: averages over the image, drops out, gives logits.
+
+    Args:
+      network: has num_classes and dropout_rate.
+      x: [batch, height, width, channels].
+      train: whether it drops out.
+
+    Returns:
+      float32 [batch, num_classes].
+    """
+    x = x.astype(jnp.float32).mean((1, 2))
+    x = nn.Dropout(network.dropout_rate, deterministic=not train)(x)
+    return nn.Dense(network.num_classes, name="head")(x)

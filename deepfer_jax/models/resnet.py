@@ -16,14 +16,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepfer_jax.models.batch_norm import BatchNorm
 from deepfer_jax.models.convolution import Conv
 from deepfer_jax.models.layers import (
     ConvNorm,
-    Stage,
-    create_drop_path,
-    drop_rates,
+    classify,
+    create_norm,
     max_pool,
+    run_stages,
 )
 
 # He et al. 2015 (arXiv:1502.01852), as torchvision: fan_out, normal.
@@ -148,15 +147,7 @@ class ResNet(nn.Module):
         conv = functools.partial(
             Conv, use_bias=False, dtype=self.dtype, kernel_init=_KERNEL_INIT
         )
-        norm = functools.partial(
-            BatchNorm,
-            train=train,
-            frozen=self.frozen,
-            momentum=0.9,  # PyTorch's 0.1
-            epsilon=1e-5,
-            dtype=self.dtype,
-            axis_name=self.bn_axis_name if train else None,
-        )
+        norm = create_norm(self, train, epsilon=1e-5)
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
         block = functools.partial(
             self.block,
@@ -164,7 +155,6 @@ class ResNet(nn.Module):
             norm=norm,
             act=self.act,
             last_scale_init=zeros if self.zero_init_residual else ones,
-            drop_path=create_drop_path(train),
         )
         x = images.astype(self.dtype)
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
@@ -180,14 +170,10 @@ class ResNet(nn.Module):
         x = self.act(x)
         if self.stem == "imagenet":
             x = max_pool(x, padding=1)
+        features = [64 * 2**i for i in range(len(self.stage_blocks))]
         # torchvision counts blocks from 0.
-        stage = functools.partial(Stage, block=block, first=0)
-        for i, rates in enumerate(drop_rates(self.stage_blocks, self.stochastic_depth)):
-            stride = 1 if i == 0 else 2
-            x = stage(64 * 2**i, stride, drop_rates=rates, name=f"stage{i + 1}")(x)
-        x = x.astype(jnp.float32).mean((1, 2))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x)
+        x = run_stages(self, x, block, features, train, first=0)
+        return classify(self, x, train)
 
 
 resnet18 = functools.partial(ResNet, block=BasicBlock, stage_blocks=(2, 2, 2, 2))

@@ -93,10 +93,17 @@ def write_ported(
       metadata: texts; what read_ported returns.
     """
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
-    # safetensors silently scrambles arrays that are not contiguous.
-    flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(flat, metadata))
+        temporary.write_bytes(pack_tensors(flat, metadata))
+
+
+def pack_tensors(
+    tensors: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> bytes:
+    """The bytes of a safetensors file of these arrays, by name."""
+    # safetensors silently scrambles arrays that are not contiguous.
+    whole = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+    return safetensors.numpy.save(whole, metadata)
 
 
 def read_ported(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, str]]:
