@@ -12,7 +12,9 @@ what to do. Commands print it as one line, without a traceback, and exit with co
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 
@@ -54,6 +56,24 @@ def _end(line: str | None, code: int) -> None:
 
 
 @contextlib.contextmanager
+def _interrupted_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process itself: libraries swallow its exception as they load."""
+
+    def leave(*_) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@contextlib.contextmanager
 def imports(extra: str | None = None) -> Iterator[None]:
     """Around a command's imports, which take a second and may lack something.
 
@@ -64,9 +84,8 @@ def imports(extra: str | None = None) -> Iterator[None]:
       extra: of pyproject.toml, such as "train"; None for what is always installed.
     """
     try:
-        yield
-    except KeyboardInterrupt:
-        _end("interrupted", 130)
+        with _interrupted_at_once():
+            yield
     except ModuleNotFoundError as error:
         if extra is None or (error.name or "").startswith("deepfer_jax"):
             raise

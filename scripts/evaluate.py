@@ -13,12 +13,12 @@ with errors.imports("train"):
     from deepfer_jax.data import datasets
     from deepfer_jax.data.audit import near_copies_of
     from deepfer_jax.evaluation.evaluate import (
-        VIEWS,
         evaluate_corruptions,
         evaluate_split,
         format_corruptions,
         format_result,
     )
+    from deepfer_jax.evaluation.predict import VIEWS
     from deepfer_jax.exported import shipped_models
     from deepfer_jax.runs.trained import load_trained
 

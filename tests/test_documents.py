@@ -206,7 +206,7 @@ def test_what_is_said_of_speed_is_what_the_files_say():
 
 def test_the_soak_held():
     soak = kept("soak.json")
-    assert find_failures(soak) == []
+    assert list(find_failures(soak)) == []
     assert (soak["clients"]["clients"], soak["clients"]["seconds"]) == (16, 600)
     assert soak["video"]["frames"] == 10_000
     for part in soak["bad_inputs"].values():

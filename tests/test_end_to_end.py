@@ -214,7 +214,7 @@ def test_model_card_is_filled_from_the_files(
     run_python("scripts/model_card.py", *arguments)
     text = (tmp_path / "card.md").read_text()
     result = json.loads((tmp_path / "synthetic_faces_small_test_none.json").read_text())
-    assert f"| one | 140 | {result['accuracy']:.2%} |" in text
+    assert f"| one view | 140 | {result['accuracy']:.2%} |" in text
     assert text.count("| flip |") == 1
     for name, row in result["per_class"].items():
         assert f"| {name} | 20 | {row['recall']:.1%} |" in text

@@ -115,6 +115,7 @@ class _Stream:
         self._websocket, self._readers, self._client = websocket, readers, Client()
         self._classes = analyzer.classes
         self._tracker = Tracker(analyzer.classes, analyzer.threshold)
+        self._size: tuple[int, int] | None = None
         self._newest = _Newest(readers.waiting)
         self.last = time.monotonic()
         self._tasks: list[asyncio.Task] = []
@@ -190,6 +191,10 @@ class _Stream:
             raise WebSocketDisconnect(1006) from None
 
     def _describe(self, reading: Reading, received: float) -> dict[str, Any]:
+        size = (reading.width, reading.height)
+        if size != self._size:  # other coordinates, and most likely another picture
+            self._tracker.forget()
+            self._size = size
         faces = self._tracker.update(reading.faces, received)
         return describe(reading, [face.as_dict(self._classes) for face in faces])
 

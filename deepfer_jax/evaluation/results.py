@@ -77,9 +77,10 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """
     try:
         return json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
-        reason = "is missing" if isinstance(error, FileNotFoundError) else error
-        raise UserError(f"{path}: no evaluation's file: {reason}") from None
+        raise UserError(f"{path} is damaged ({error}): make it again") from None
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -84,6 +84,10 @@ class Tracker:
         self._seen |= {face.track: _Seen(face, time) for face in found}
         return found + carried
 
+    def forget(self) -> None:
+        """Forgets all faces: the next frame is of another picture."""
+        self._seen = {}
+
     def _match(self, faces: Sequence[Face]) -> list[int | None]:
         """The number of each face's track: pairs that overlap most come first."""
         pairs = [

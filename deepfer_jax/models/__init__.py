@@ -14,6 +14,8 @@ Every network is a Flax module called as `model(images, train)`, with images flo
 import functools
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +46,8 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
     Args:
       name: a key of MODELS; or "module:constructor" of a Flax module of your own (or a
         functools.partial of one), which takes num_classes, dtype, dropout_rate,
-        bn_axis_name and frozen, and is called as the others are.
+        bn_axis_name and frozen, and is called as the others are. The module is looked
+        for in the current folder too.
       num_classes: number of logits.
       **options: of all networks: `dtype` (of computation; parameters stay float32),
         `dropout_rate` (before the classifier; in `vgg` after each wide layer),
@@ -78,6 +81,8 @@ def _find_constructor(name: str) -> Callable[..., nn.Module]:
             f"model: expected one of {sorted(MODELS)}, or module:constructor of your "
             f"own, found {name!r}"
         )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         constructor = getattr(importlib.import_module(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:

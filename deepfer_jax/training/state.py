@@ -53,7 +53,7 @@ def create_state(
     def init() -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
         variables = model.init(init_key(seed), images)
-        params, batch_stats = variables["params"], variables["batch_stats"]
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,

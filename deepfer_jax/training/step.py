@@ -112,7 +112,7 @@ def make_train_step(
             )
             each = example_losses(logits, targets, taught)
             loss = (weights * each).sum() / total_weight
-            return loss, (logits, updates["batch_stats"])
+            return loss, (logits, updates.get("batch_stats", {}))
 
         def grad_fn(trainable, _):  # for sharpness-aware minimisation
             return jax.lax.psum(jax.grad(loss_fn, has_aux=True)(trainable)[0], AXIS)

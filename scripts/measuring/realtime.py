@@ -118,6 +118,13 @@ def _make_parts(model, analyzer, frame, faces) -> dict[str, Callable]:
     }
 
 
+def _name(model: str | os.PathLike) -> str:
+    """Of a model, for a process in another folder."""
+    return str(
+        pathlib.Path(model).absolute() if pathlib.Path(model).is_dir() else model
+    )
+
+
 def _percentiles(call: Callable, num_calls: int) -> dict[str, float]:
     for _ in range(3):
         call()
@@ -285,9 +292,12 @@ def benchmark_realtime(
         code = (
             f"import json, os; os.sched_setaffinity(0, {set(there[:num])!r});"
             "from measuring.realtime import measure;"
-            f"print(json.dumps(measure({str(model)!r}, {num_calls})))"
+            f"print(json.dumps(measure({_name(model)!r}, {num_calls})))"
         )
-        output = subprocess.check_output([sys.executable, "-c", code], text=True)
+        folder = pathlib.Path(__file__).parents[1]  # where `measuring` is found
+        output = subprocess.check_output(
+            [sys.executable, "-c", code], cwd=folder, text=True
+        )
         found = json.loads(output.splitlines()[-1])
         document["runs"] += found["runs"]
         document["video"] = found["video"]

@@ -216,7 +216,8 @@ def soak_attacked(address: str, pid: int, seconds: float) -> dict[str, Any]:
 
     command = [sys.executable, "-m", "measuring.attacks", address]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    attackers = subprocess.Popen([*command, str(seconds)], **pipes)
+    folder = pathlib.Path(__file__).parents[1]
+    attackers = subprocess.Popen([*command, str(seconds)], cwd=folder, **pipes)
     try:
         attackers.stdout.readline()  # they are ready
         with Memory(pid) as memory:

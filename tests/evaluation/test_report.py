@@ -51,7 +51,8 @@ def result(probabilities, labels, **more):
     np.add.at(matrix, (labels, probabilities.argmax(1)), 1)
     row = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 20}
     return {
-        "dataset": DATASET, "split": "test", "tta": "none", "temperature": 1.0,
+        "dataset": DATASET, "split": "test", "tta": "none", "left_out": 0,
+        "temperature": 1.0,
         "classes": CLASSES,
         "n": len(labels), "accuracy": float(np.diag(matrix).sum() / len(labels)),
         "accuracy_ci95": [0.1, 0.2], "macro_f1": 0.1, "balanced_accuracy": 0.1,
@@ -326,7 +327,7 @@ def test_what_is_missing_or_damaged_is_said(tmp_path, folder, small_data_dir):
     with pytest.raises(UserError, match=r"expected the \d+ faces .* found 9"):
         create_report(folder)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"test_none\.npz is damaged"):
+    with pytest.raises(UserError, match=r"test_none\.npz: expected probabilities of"):
         create_report(folder)
     path.with_suffix(".json").write_text("{")
     with pytest.raises(UserError, match=r"test_none\.json is damaged"):

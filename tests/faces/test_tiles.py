@@ -16,7 +16,8 @@ WIDTH, HEIGHT = 1600, 1000
 def make_face(x, y, half, score):
     box = np.array([x - half, y - half, x + half, y + half], np.float32)
     landmarks = np.full((6, 2), (x, y), np.float32)
-    return Face(box, score, landmarks, "happy", np.eye(7, dtype=np.float32)[3], False)
+    happy = np.eye(7, dtype=np.float32)[3]
+    return Face(box, score, landmarks, "happy", 1.0, happy, False)
 
 
 class Seeing:

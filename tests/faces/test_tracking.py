@@ -99,3 +99,10 @@ def test_labels_do_not_flicker():
     before, after = changes_a_second(0.0), changes_a_second(0.4)
     assert before > 5
     assert after < before / 8
+
+
+def test_of_another_picture_nothing_is_kept():
+    tracker = Tracker(CLASSES, 0.5)
+    tracker.update([face(0, 0)], 0.0)
+    tracker.forget()
+    assert numbers(tracker.update([face(0, 0)], 0.04)) == [2]

@@ -208,7 +208,7 @@ def test_more_errors_for_people(plan, tmp_path, monkeypatch):
 
 
 def test_script_prints_one_document(run_python):
-    script = ["scripts/speed.py", "infer", "--rounds", 1, "--seconds", 0.001]
+    script = ["scripts/benchmark.py", "infer", "--rounds", 1, "--seconds", 0.001]
     result = run_python(*script, "--batch_sizes", "1,2")
     assert [run["batch_size"] for run in json.loads(result.stdout)["runs"]] == [1, 2]
 

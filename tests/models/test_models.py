@@ -205,6 +205,22 @@ def test_unknown_names_and_options_are_named():
         create_model("resnet18", stem="large")
 
 
+def test_a_network_of_ones_own_is_named_by_its_place():
+    model = create_model("tests.own_network:OwnNetwork", num_classes=3, features=4)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)))
+    assert model.apply(variables, jnp.zeros((2, 48, 48, 1))).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"OwnNetwork.*'features'.*found 'width'"):
+        create_model("tests.own_network:OwnNetwork", width=4)
+    for name, message in (
+        ("tests.nowhere:Network", "No module named 'tests.nowhere'"),
+        ("tests.own_network:Nothing", "has no attribute 'Nothing'"),
+        ("os:system", "expected a flax.linen.Module"),
+        (":tiny", "Empty module name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            create_model(name)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "options"),
     [

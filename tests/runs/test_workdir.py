@@ -7,7 +7,8 @@ import pytest
 
 from configs import default
 from deepfer_jax.errors import UserError
-from deepfer_jax.runs.workdir import check_config, open_workdir, restore_run
+from deepfer_jax.runs.workdir import open_workdir, restore_run
+from deepfer_jax.training.config import check_config
 
 
 @pytest.fixture

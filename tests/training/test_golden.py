@@ -1,0 +1,41 @@
+"""A step from a fixed seed against numbers that are written down.
+
+Whoever changes what a step computes sees it here, and says why in the commit. To write
+them anew: `python -c "from tests.training.test_golden import step; print(step())"`.
+"""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from deepfer_jax import parallel
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.synthetic.builder import draw_face
+from tests.training.test_step import as_inputs, make_config, make_run
+
+GOLDEN = {}
+
+
+def step():
+    """Loss and norms of one step on seven drawn faces, augmentation and all."""
+    config = make_config()
+    config.augment.mixup_alpha = 0.2
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": np.stack([draw_face(rng, name) for name in EMOTIONS])[..., None],
+        "label": np.arange(7, dtype=np.int32),
+    }
+    run, state = make_run(config)
+    before = optax.tree.norm(state.params)
+    state, metrics = run(parallel.replicate(state), {}, as_inputs(batch))
+    values = {name: x[0] for name, x in metrics.items()} | {
+        "parameters_before": before,
+        "parameters": optax.tree.norm(state.params),
+        "batch_statistics": optax.tree.norm(state.batch_stats),
+    }
+    return {name: float(jax.device_get(x)) for name, x in values.items()}
+
+
+def test_one_step():
+    assert step() == pytest.approx(GOLDEN, rel=2e-4)
