@@ -92,7 +92,7 @@ def quickly(command):
     arguments = shlex.split(command)
     assert arguments[0] == "python", command
     if "deepfer_jax.main" in arguments:
-        arguments.append("--config.train.num_epochs=2")
+        arguments.append("--config.train.num_epochs=3")
     if "realtime" in arguments:
         arguments += ["--calls", "3", "--cores", "1"]
     elif "scripts/benchmark.py" in arguments:

@@ -14,7 +14,16 @@ from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.synthetic.builder import draw_face
 from tests.training.test_step import as_inputs, make_config, make_run
 
-GOLDEN = {}
+GOLDEN = {
+    "accuracy": 0.142857,
+    "gradient_norm": 0.941385,
+    "learning_rate": 0.1,
+    "loss": 1.93624,
+    "update_norm": 0.198542,
+    "parameters_before": 12.3301,
+    "parameters": 12.2682,
+    "batch_statistics": 8.07531,
+}
 
 
 def step():
@@ -38,4 +47,4 @@ def step():
 
 
 def test_one_step():
-    assert step() == pytest.approx(GOLDEN, rel=2e-4)
+    assert step() == pytest.approx(GOLDEN, rel=1e-3)
