@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
     augment.cover = 0.0
     # Probability of uniform, multiplied, or salt-and-pepper noise.
     augment.noise = 0.0
-    # Beta distributions of mixup and cutmix; both on: one of them by chance.
+    # Beta distributions of mixup and cutmix; both on: one of them at random.
     augment.mixup_alpha = 0.0
     augment.cutmix_alpha = 0.0
 
@@ -132,7 +132,7 @@ def get_config() -> ConfigDict:
     # from which it trains]); the first match has a parameter, 0 freezes. () is one
     # group. E.g. (("head/.*", 1.0), ("stage4/.*", 0.3, 2), (".*", 0.0)).
     optimizer.groups = ()
-    # Linear rise of a group's rate when it wakes, in epochs.
+    # Linear rise of a group's rate once it is unfrozen, in epochs.
     optimizer.group_warmup_epochs = 0.0
 
     config.train = train = ConfigDict()

@@ -10,7 +10,7 @@ After a colon comes what is trained: `configs/fer2013_dlib_finetune.py:frozen`.
 from configs import fer2013
 from deepfer_jax.training.groups import layerwise
 
-# Pattern of paths, multiplier of the rate, epoch in which the group wakes.
+# Pattern of paths, multiplier of the rate, epoch in which it is unfrozen.
 GROUPS = {
     # The head first, then the last stages, then all; each with a rise of its own.
     "gradual": (("head/.*", 1.0), ("stage[45]/.*", 0.5, 1), (".*", 0.25, 2)),

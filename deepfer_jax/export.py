@@ -140,18 +140,18 @@ def calibrate_network(
         pipeline,
         batch_size,
     )
-    found = calibrate(probabilities, pipeline.labels)
-    return {"dataset": builder.info.full_name, "split": split} | found
+    calibration = calibrate(probabilities, pipeline.labels)
+    return {"dataset": builder.info.full_name, "split": split} | calibration
 
 
-def format_calibration(found: dict[str, Any]) -> str:
+def format_calibration(fit: dict[str, Any]) -> str:
     """What the export script says of a calibration."""
     return (
-        f"calibrated on {found['n']:,} faces of {found['split']}: temperature "
-        f"{found['temperature']:.3f}, calibration error {found['ece_before']:.2%} -> "
-        f"{found['ece_after']:.2%} (cross-fitted {found['ece_after_cross_fitted']:.2%})"
-        f"\nunsure below {found['threshold']:.3f}: {found['coverage']:.1%} of the "
-        f"faces are kept, {found['target_accuracy']:.0%} of them classified correctly"
+        f"calibrated on {fit['n']:,} faces of {fit['split']}: temperature "
+        f"{fit['temperature']:.3f}, calibration error {fit['ece_before']:.2%} -> "
+        f"{fit['ece_after']:.2%} (cross-fitted {fit['ece_after_cross_fitted']:.2%})"
+        f"\nunsure below {fit['threshold']:.3f}: {fit['coverage']:.1%} of the "
+        f"faces are kept, {fit['target_accuracy']:.0%} of them classified correctly"
     )
 
 
@@ -276,14 +276,14 @@ def _make_analyze_plainly(
     )
 
     def analyze(weights, frames, size):
-        found, probabilities = make_analyze(
+        detections, probabilities = make_analyze(
             detect,
             functools.partial(classify, weights),
             Framing(**about["framing"]),
             tuple(metadata["input"]["shape"]),
             len(metadata["classes"]),
         )(frames, size)
-        return (*found, probabilities)
+        return (*detections, probabilities)
 
     return analyze
 

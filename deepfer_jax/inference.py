@@ -85,16 +85,16 @@ class Predictor:
     """
 
     def __init__(self, model: str | os.PathLike = DEFAULT_MODEL, cache: bool = True):
-        found = ExportedModel(model)
-        self.folder, self.metadata = found.folder, found.metadata
+        exported = ExportedModel(model)
+        self.folder, self.metadata = exported.folder, exported.metadata
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
         self._shape = tuple(self.metadata["input"]["shape"])
         self._call = Executable(
-            *found.load(ARTEFACT),
+            *exported.load(ARTEFACT),
             cache=cache,
-            build_again=functools.partial(found.build_again, ARTEFACT),
+            build_again=functools.partial(exported.build_again, ARTEFACT),
         )
 
     def predict(self, faces: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:

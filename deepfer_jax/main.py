@@ -56,15 +56,15 @@ def _hush_orbax() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     usual = sys.unraisablehook
 
-    def hook(found) -> None:
-        if str(found.exc_value) != "Event loop is closed":
-            usual(found)
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
 
     sys.unraisablehook = hook
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """As absl's own, but a recipe or field that there is not ends in one line.
+    """As absl's own, but an unknown recipe or field ends in one line.
 
     Options of a network, which no recipe lists, can be set too:
     `--config.model.options.stochastic_depth=0.1`.
@@ -96,7 +96,7 @@ def _read_value(text: str) -> Any:
 
 
 def _name_unknown_field(argv: list[str], error: Exception) -> str:
-    """The line for a `--config.FIELD` that there is not, and the nearest that is."""
+    """The line for an unknown `--config.FIELD`, with the nearest known one."""
     said = str(error).replace("\\n", " ")
     unknown = re.search(r"\w+", said)[0]
     near = re.search(r"Did you mean \W*(\w+)", said)

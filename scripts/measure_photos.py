@@ -40,10 +40,10 @@ def read_faces(path: pathlib.Path) -> dict[str, list[dict]]:
     return faces
 
 
-def count(found: list, true: list[dict]) -> Counter:
+def count(faces: list, true: list[dict]) -> Counter:
     """Of one photograph; `found` are Faces, the surest first."""
     result, left = Counter(faces=sum(t["difficult"] == "0" for t in true)), list(true)
-    for face in found:
+    for face in faces:
         best = max(left, key=lambda t: overlap(face.box, t["box"]), default=None)
         if best is not None and overlap(face.box, best["box"]) >= 0.4:
             left = [t for t in left if t is not best]

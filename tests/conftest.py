@@ -22,6 +22,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+# Shapes of different ranks are mistakes more often than not.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import pytest
 from ml_collections import ConfigDict

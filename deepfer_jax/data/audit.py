@@ -1,15 +1,15 @@
 """Finds faces that a data set holds more than once, exactly or nearly.
 
-    found = audit(builder)
-    print(format_audit(found))
-    write_audit(found, "data/audit")
+    audited = audit(builder)
+    print(format_audit(audited))
+    write_audit(audited, "data/audit")
 
 Two faces are near-duplicates if they, or one and the other's mirror image, correlate
 both coarsely (by more than 0.95, of 12x12 pixels) and finely (by more than 0.77, of
 24x24 pixels less the means of 6x6 areas): crops that are shifted by a pixel or two,
 recompressed, relit or have a watermark. Both thresholds were chosen by looking at pairs
 of FER2013 just above and below: the coarse one alone also finds people of the same pose
-in the same light. Of 81 groups drawn by chance, 3 held two photos.
+in the same light. Of 81 groups drawn at random, 3 held two photos.
 """
 
 import collections
@@ -113,7 +113,7 @@ def _standardize(images: np.ndarray) -> np.ndarray:
 def _close_pairs(images: np.ndarray) -> np.ndarray:
     """int [pairs, 2] of [N, 24, 24]: near-duplicates, as they are or mirrored."""
     coarse, fine = _coarse(images), _fine(images)
-    found = [np.zeros((0, 2), int)]
+    pairs = [np.zeros((0, 2), int)]
     for others in (images, images[:, :, ::-1]):
         other_coarse, other_fine = _coarse(others), _fine(others)
         for start in range(0, len(images), _BLOCK):
@@ -121,8 +121,8 @@ def _close_pairs(images: np.ndarray) -> np.ndarray:
             pairs = np.argwhere(block @ other_coarse[start:].T > COARSE_THRESHOLD)
             pairs = pairs[pairs[:, 0] < pairs[:, 1]] + start
             alike = np.einsum("ij,ij->i", fine[pairs[:, 0]], other_fine[pairs[:, 1]])
-            found.append(pairs[alike > FINE_THRESHOLD])
-    return np.concatenate(found)
+            pairs.append(pairs[alike > FINE_THRESHOLD])
+    return np.concatenate(pairs)
 
 
 def count_groups(
@@ -154,14 +154,14 @@ def count_groups(
     }
 
 
-def format_audit(found: Audit) -> str:
+def format_audit(audited: Audit) -> str:
     """A table: exact groups, and groups with near-duplicates too."""
     lines = [
         f"{'':<20}{'groups':>8}{'faces':>8}{'across splits':>15}"
         f"{'conflicting labels':>20}"
     ]
-    for name, groups in (("exact", found.exact), ("exact or near", found.near)):
-        c = count_groups(groups, found.splits, found.labels)
+    for name, groups in (("exact", audited.exact), ("exact or near", audited.near)):
+        c = count_groups(groups, audited.splits, audited.labels)
         lines.append(
             f"{name:<20}{c['groups']:>8,}{c['faces']:>8,}{c['across_splits']:>15,}"
             f"{c['conflicting_labels']:>20,}"
@@ -169,7 +169,7 @@ def format_audit(found: Audit) -> str:
     return "\n".join(lines)
 
 
-def write_audit(found: Audit, folder: pathlib.Path) -> list[pathlib.Path]:
+def write_audit(audited: Audit, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes FOLDER/<data set>.csv and .json.
 
     The csv has a row for each face that is not alone: id, split, label, group (a number
@@ -179,22 +179,22 @@ def write_audit(found: Audit, folder: pathlib.Path) -> list[pathlib.Path]:
       Both paths.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = found.dataset.replace("/", "_")
+    name = audited.dataset.replace("/", "_")
     table, summary = folder / f"{name}.csv", folder / f"{name}.json"
-    num_exact, num_near = np.bincount(found.exact), np.bincount(found.near)
-    rows = sorted((g, face) for face, g in enumerate(found.near) if num_near[g] > 1)
+    num_exact, num_near = np.bincount(audited.exact), np.bincount(audited.near)
+    rows = sorted((g, face) for face, g in enumerate(audited.near) if num_near[g] > 1)
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "split", "label", "group", "kind"])
         for group, face in rows:
-            kind = "exact" if num_exact[found.exact[face]] > 1 else "near"
-            columns = (found.ids, found.splits, found.labels)
+            kind = "exact" if num_exact[audited.exact[face]] > 1 else "near"
+            columns = (audited.ids, audited.splits, audited.labels)
             writer.writerow([*(column[face] for column in columns), group, kind])
     result: dict[str, Any] = {
-        "dataset": found.dataset,
+        "dataset": audited.dataset,
         "thresholds": {"coarse": COARSE_THRESHOLD, "fine": FINE_THRESHOLD},
-        "exact": count_groups(found.exact, found.splits, found.labels),
-        "exact_or_near": count_groups(found.near, found.splits, found.labels),
+        "exact": count_groups(audited.exact, audited.splits, audited.labels),
+        "exact_or_near": count_groups(audited.near, audited.splits, audited.labels),
     }
     summary.write_text(json.dumps(result, indent=2) + "\n")
     return [table, summary]
@@ -225,6 +225,6 @@ def near_copies_of(
     Returns:
       bool [N], in stored order.
     """
-    found = audit(builder)
-    splits = np.array(found.splits)
-    return np.isin(found.near[splits == split], found.near[splits == other])
+    audited = audit(builder)
+    splits = np.array(audited.splits)
+    return np.isin(audited.near[splits == split], audited.near[splits == other])

@@ -265,7 +265,7 @@ def _box(row, column, height, width, shape) -> jax.Array:
     rows, columns = jnp.arange(shape[0]), jnp.arange(shape[1])
     in_rows = (rows >= row) & (rows < row + height)
     in_columns = (columns >= column) & (columns < column + width)
-    return (in_rows[:, None] & in_columns)[:, :, None]
+    return (in_rows[:, None] & in_columns[None])[:, :, None]
 
 
 def random_erasing(key: jax.Array, image: jax.Array, probability: float) -> jax.Array:
@@ -326,7 +326,7 @@ def cutmix(
     row = jnp.floor(jax.random.uniform(row_key) * height) - h // 2
     column = jnp.floor(jax.random.uniform(column_key) * width) - w // 2
     inside = _box(row, column, h, w, images.shape[1:])
-    mixed = jnp.where(inside, jnp.roll(images, 1, axis=0), images)
+    mixed = jnp.where(inside[None], jnp.roll(images, 1, axis=0), images)
     return mixed, _blend(1 - inside.mean(), targets)
 
 
@@ -339,7 +339,7 @@ def _blend(weight: jax.Array, x: jax.Array) -> jax.Array:
 def mix_batch(
     key: jax.Array, images: jax.Array, targets: jax.Array, options: ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixup, cutmix, or one of both by chance where both are on."""
+    """Mixup, cutmix, or, where both are on, one of them at random."""
     choice_key, key = jax.random.split(key)
 
     def mix_up(images, targets):

@@ -192,14 +192,14 @@ def iterate_batches(
       UserError: as for `load_split`; that faces are missing shows at the end.
     """
     check_split(builder, split)
-    expected, found = builder.info.splits[split].num_examples, 0
+    expected, num_read = builder.info.splits[split].num_examples, 0
     for batch in named(builder, split, _read_batches(builder, split)):
-        found += len(batch["id"])
+        num_read += len(batch["id"])
         yield batch
-    if found != expected:
+    if num_read != expected:
         raise UserError(
             f"{builder.data_path}, split {split}: expected {expected} faces, found "
-            f"{found}: remove that folder and prepare it again"
+            f"{num_read}: remove that folder and prepare it again"
         )
 
 

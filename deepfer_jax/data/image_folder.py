@@ -171,11 +171,11 @@ class ImageFolderSource:
                 f"--class_names: {folder} has no class folder "
                 f"{', '.join(sorted(unused))}"
             )
-        found = {name for images in self.splits.values() for _, name in images}
+        names = {name for images in self.splits.values() for _, name in images}
         self.classes = EMOTIONS
         if config.unknown_classes == "keep":
-            ours = [name for name in EMOTIONS if name in found]
-            self.classes = (*ours, *sorted(found.difference(EMOTIONS)))
+            ours = [name for name in EMOTIONS if name in names]
+            self.classes = (*ours, *sorted(names.difference(EMOTIONS)))
         self.notes = [f"left out: {n:,} {what}" for what, n in self._skipped.items()]
         if "train" in self.splits:
             if "validation" not in self.splits and config.validation_fraction > 0:
@@ -256,7 +256,7 @@ class ImageFolderSource:
 
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:
-    """A source of chance of its own for each class, whichever others there are."""
+    """A random generator for each class, which does not depend on the others."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
 
 

@@ -100,10 +100,10 @@ _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]", re.DOTALL)
 def _read_jpeg(data: bytes) -> Header:
     kept, position, orientation, num_scans = [data[:2]], 2, 1, 0
     for _ in range(_MAX_PARTS):
-        found = _MARKER.match(data, position)
-        if found is None:
+        match = _MARKER.match(data, position)
+        if match is None:
             raise _damaged("no JPEG marker where one should be")
-        marker, position = found[1][0], found.end()
+        marker, position = match[1][0], match.end()
         if marker == 0xD9:  # what comes after the end is another picture's (MPO)
             return Header("JPEG", b"".join([*kept, b"\xff\xd9"]), orientation)
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
@@ -260,8 +260,8 @@ _PPM = re.compile(rb"P([0-6fy])\w*" + 3 * rb"(?:(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})
 
 
 def _read_ppm(data: bytes) -> Header:
-    found = _PPM.match(data[:4096])
-    kind, *numbers = found.groups()
+    match = _PPM.match(data[:4096])
+    kind, *numbers = match.groups()
     width, height, most = (int(x or 0) for x in numbers)
     is_plain = kind in b"123"
     if is_plain and data.count(b"#") > _MAX_COMMENTS:

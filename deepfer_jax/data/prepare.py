@@ -56,10 +56,10 @@ def prepare(
     builder = datasets.create_builder(dataset, data_dir)
     if builder.data_path.exists():
         builder = datasets.open_prepared(builder.data_path)
-        found = builder.info.file_format.value
-        if found != file_format:
+        stored = builder.info.file_format.value
+        if stored != file_format:
             raise UserError(
-                f"{builder.data_path} is prepared as {found}: give another --data_dir "
+                f"{builder.data_path} is prepared as {stored}: give another --data_dir "
                 f"for {file_format}"
             )
         _check_same_options(builder, options)
@@ -196,11 +196,11 @@ def compare_with_official(counts: dict[str, np.ndarray]) -> str:
             lines.append(f"{split}: the official number of faces of every class")
         else:
             differences = ", ".join(
-                f"{name} {found - expected:+,}"
-                for name, found, expected in zip(
+                f"{name} {count - expected:+,}"
+                for name, count, expected in zip(
                     EMOTIONS, counts[split], official, strict=True
                 )
-                if found != expected
+                if count != expected
             )
             lines.append(
                 f"warning: {split} differs from the official number of faces: "

@@ -126,10 +126,10 @@ class Guard:
                 raise Refused("unauthorized", "the token is missing or wrong", 401)
 
     def _is_allowed(self, host: str, server: Any) -> bool:
-        found = _HOST.fullmatch(host)
-        if found is None:
+        match = _HOST.fullmatch(host)
+        if match is None:
             return False
-        name = found[1].strip("[]").lower()
+        name = match[1].strip("[]").lower()
         if name in self._hosts:
             return True
         try:  # an address, which is no name that could be given to another

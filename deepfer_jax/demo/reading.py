@@ -158,11 +158,11 @@ class _Patient:
         self.detector = analyzer.detector
 
     def analyze(self, frames: np.ndarray) -> list[list[Face]]:
-        found = []
+        faces = []
         for frame in frames[None] if frames.ndim == 3 else frames:
             self._cameras.give_way()
-            found += self._analyzer.analyze(frame)
-        return found
+            faces += self._analyzer.analyze(frame)
+        return faces
 
 
 class Budget:

@@ -94,9 +94,9 @@ def find_file(body: bytearray, content_type: str) -> bytearray:
     Raises:
       Refused: there is none.
     """
-    found = re.search(r'boundary="?([^";,\s]{1,70})', content_type, re.IGNORECASE)
-    if found:
-        mark = b"--" + found[1].encode("latin-1")
+    match = re.search(r'boundary="?([^";,\s]{1,70})', content_type, re.IGNORECASE)
+    if match:
+        mark = b"--" + match[1].encode("latin-1")
         start = body.find(mark)
         for _ in range(_MAX_PARTS):
             stop = body.find(b"\r\n\r\n", start, start + _FORM_BYTES)

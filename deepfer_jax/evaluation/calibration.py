@@ -1,7 +1,7 @@
 """What a probability is worth: temperature, and the threshold for `unsure`.
 
-    found = calibrate(probabilities, labels)
-    found["temperature"], found["threshold"], found["coverage"]
+    calibration = calibrate(probabilities, labels)
+    calibration["temperature"], calibration["threshold"], calibration["coverage"]
 
 Both are fitted on the validation split and stored in the exported model.
 """
@@ -41,8 +41,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return -np.log(np.maximum(scaled[faces, labels], 1e-30)).mean()
 
     bounds = np.log([0.05, 20.0])
-    found = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
+    optimum = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded")
+    return float(np.exp(optimum.x))
 
 
 def coverage_curve(

@@ -132,7 +132,8 @@ def _cover(image, centre, half_height, value):
     rows = (jnp.arange(image.shape[0]) + 0.5) / image.shape[0]
     columns = (jnp.arange(image.shape[1]) + 0.5) / image.shape[1]
     inside = (abs(rows - centre) < half_height)[:, None]
-    inside = inside & (abs(columns - 0.5) < jnp.minimum(0.5, 0.3 + half_height))
+    wide = abs(columns - 0.5) < jnp.minimum(0.5, 0.3 + half_height)
+    inside = inside & wide[None]
     return jnp.where(inside[:, :, None], value, image)
 
 

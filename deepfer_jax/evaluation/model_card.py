@@ -210,16 +210,16 @@ def _classes(result: dict) -> str:
     )
 
 
-def _calibration(found: dict) -> str:
+def _calibration(fit: dict) -> str:
     return (
         "## Calibration\n\n"
-        f"Temperature {found['temperature']:.3f}, fitted on {found['n']:,} faces of "
-        f"{found['split']}: expected calibration error (15 bins) "
-        f"{found['ece_before']:.2%} before, {found['ece_after']:.2%} after "
-        f"({found['ece_after_cross_fitted']:.2%} when fitted on one half and measured "
+        f"Temperature {fit['temperature']:.3f}, fitted on {fit['n']:,} faces of "
+        f"{fit['split']}: expected calibration error (15 bins) "
+        f"{fit['ece_before']:.2%} before, {fit['ece_after']:.2%} after "
+        f"({fit['ece_after_cross_fitted']:.2%} when fitted on one half and measured "
         "on the other). A face is called `unsure` below probability "
-        f"{found['threshold']:.3f}: {found['coverage']:.1%} of the faces are above "
-        f"it, and {found['target_accuracy']:.0%} of those are read rightly."
+        f"{fit['threshold']:.3f}: {fit['coverage']:.1%} of the faces are above "
+        f"it, and {fit['target_accuracy']:.0%} of those are classified correctly."
     )
 
 

@@ -104,8 +104,8 @@ def create_report(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style></head><body>\n"
         f"<h1>{title}</h1>\n"
-        f"<p><strong>{result['accuracy']:.2%}</strong> of {result['n']:,} faces read "
-        f"rightly (95 % interval {low:.2%} to {high:.2%}), "
+        f"<p><strong>{result['accuracy']:.2%}</strong> of {result['n']:,} faces "
+        f"classified correctly (95 % interval {low:.2%} to {high:.2%}), "
         f"{html.escape(_views(result))}. {html.escape(results.origin)}</p>\n"
         f'<main class="grid">\n{"".join(sections)}</main>\n</body></html>\n'
     )
@@ -202,26 +202,26 @@ def _classes(results: Results) -> str:
 
 
 def _reliability(results: Results) -> str:
-    found, series = results.calibration, results.probabilities()
+    fit, series = results.calibration, results.probabilities()
     label = results.arrays["label"] if series else None
     bins = {name: calibration_bins(p, label) for name, p in series.items()}
     bins = bins or {"as evaluated": results.chosen["calibration_bins"]}
     errors = [f"{calibration_error(b):.2%} {name}" for name, b in bins.items()]
     text = f"Expected calibration error {', '.join(errors)}."
-    if found is None:
+    if fit is None:
         folder = shlex.quote(str(results.folder))
         command = f"python scripts/export.py --workdir {folder} --out MODEL"
         text += f" No temperature was fitted: {_code(command)}."
     elif len(bins) == 2:
-        faces = f"{found['n']:,} faces of {html.escape(found['split'])}"
-        if same_faces(found, results.chosen):
+        faces = f"{fit['n']:,} faces of {html.escape(fit['split'])}"
+        if same_faces(fit, results.chosen):
             faces += ", the ones shown here"
-        text += f" Logits are divided by {found['temperature']:.3f}, fitted on {faces}."
+        text += f" Logits are divided by {fit['temperature']:.3f}, fitted on {faces}."
     return figures.reliability_figure(bins) + _note(text)
 
 
 def _coverage(results: Results) -> str:
-    found, series = results.calibration, results.probabilities()
+    fit, series = results.calibration, results.probabilities()
     if not series:
         return _note(
             f"No probabilities beside the numbers: {_code(results.command())}."
@@ -229,40 +229,44 @@ def _coverage(results: Results) -> str:
     name, probabilities = list(series.items())[-1]
     label = results.arrays["label"]
     _, coverage, accuracy = coverage_curve(probabilities, label)
-    if found is None or name != "calibrated":
+    if fit is None or name != "calibrated":
         chart = figures.coverage_figure(coverage, accuracy, None)
         return chart + _note(f"Probabilities {name}; no threshold for <em>unsure</em>.")
-    kept = probabilities.max(1) >= found["threshold"]
+    kept = probabilities.max(1) >= fit["threshold"]
     right = (probabilities.argmax(1) == label)[kept]
     mark = (kept.mean(), right.mean()) if kept.any() else None
     chart = figures.coverage_figure(coverage, accuracy, mark)
-    share = f"{right.mean():.1%} of those are read rightly" if mark else "none is left"
+    share = (
+        f"{right.mean():.1%} of those are classified correctly"
+        if mark
+        else "none is left"
+    )
     return chart + _note(
-        f"Faces below probability {found['threshold']:.3f} are called unsure. Of these "
+        f"Faces below probability {fit['threshold']:.3f} are called unsure. Of these "
         f"{len(label):,} faces {kept.mean():.1%} are not, and {share}. It was "
-        f"chosen for {found['target_accuracy']:.0%} on {html.escape(found['split'])}."
+        f"chosen for {fit['target_accuracy']:.0%} on {html.escape(fit['split'])}."
     )
 
 
 def _corruptions(results: Results) -> str:
-    found = results.corruptions
-    if found is None:
+    corruptions = results.corruptions
+    if corruptions is None:
         command = results.command("--corruptions")
         return _note(f"Not measured yet: {_code(command)}.")
-    clean, levels = found["clean_accuracy"], [0, *found["severities"]]
+    clean, levels = corruptions["clean_accuracy"], [0, *corruptions["severities"]]
     charts = [
         figures.corruption_figure(name, levels, [clean, *row])
-        for name, row in found["accuracy"].items()
+        for name, row in corruptions["accuracy"].items()
     ]
     rows = [
         [name.replace("_", " "), *(f"{x:.1%}" for x in (clean, *row))]
-        for name, row in found["accuracy"].items()
+        for name, row in corruptions["accuracy"].items()
     ]
     table = _table("Under corruptions", ["severity", *map(str, levels)], rows)
     return (
         _note(
             f"Accuracy by severity, 0 (none) to {levels[-1]}: {clean:.1%} without, "
-            f"{found['mean_corruption_accuracy']:.1%} on average with."
+            f"{corruptions['mean_corruption_accuracy']:.1%} on average with."
         )
         + f'<div class="small">{"".join(charts)}</div>'
         + f"<details><summary>The numbers</summary>{table}</details>"
@@ -270,7 +274,7 @@ def _corruptions(results: Results) -> str:
 
 
 def _mistakes(results: Results, data_dir: str | os.PathLike) -> str:
-    """Pictures of the faces that were read wrongly with the highest probability."""
+    """Pictures of the faces misclassified with the highest probability."""
     if results.arrays is None:
         return _note(
             f"No probabilities beside the numbers: {_code(results.command())}."
@@ -281,7 +285,7 @@ def _mistakes(results: Results, data_dir: str | os.PathLike) -> str:
     wrong = np.flatnonzero(predicted != label)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_NUM_MISTAKES]
     if len(wrong) == 0:
-        return _note("Every face was read rightly.")
+        return _note("Every face was classified correctly.")
     images = load_images(results, data_dir)
     items = []
     for i in wrong:

@@ -92,23 +92,23 @@ class Analyzer:
             raise ModelError(
                 f"detector: expected one of {', '.join(DETECTORS)}, found {detector!r}"
             )
-        found = ExportedModel(model)
-        self.metadata, self.detector = found.metadata, detector
+        exported = ExportedModel(model)
+        self.metadata, self.detector = exported.metadata, detector
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
         if "detectors" not in self.metadata.get("faces", {}):
             raise ModelError(
-                f"{found.folder} was exported before detectors could be chosen: "
-                f"python scripts/export.py --model {found.folder} --out NEW_MODEL"
+                f"{exported.folder} was exported before detectors could be chosen: "
+                f"python scripts/export.py --model {exported.folder} --out NEW_MODEL"
             )
         self.max_faces = self.metadata["faces"]["max_faces"]
         name = analyze_name("short" if detector == "short" else "full")
         self._analyze = Executable(
-            *found.load(name),
+            *exported.load(name),
             compiler_options(),
             cache,
-            functools.partial(found.build_again, name),
+            functools.partial(exported.build_again, name),
         )
 
     def analyze(self, frames: np.ndarray) -> list[list[Face]]:
@@ -133,10 +133,10 @@ class Analyzer:
           ModelError: an array of another type or shape.
         """
         frames = _check(frames)
-        found = []
+        faces = []
         for placed, size in _place(frames):
             results = jax.device_get(self._analyze(placed, size))
-            found += [
+            faces += [
                 [
                     self._create_face(box, score, landmarks, probabilities)
                     for box, score, landmarks, there, probabilities in zip(
@@ -146,7 +146,7 @@ class Analyzer:
                 ]
                 for result in zip(*results, strict=True)
             ]
-        return found[: len(frames)]
+        return faces[: len(frames)]
 
     def _create_face(
         self,

@@ -56,9 +56,9 @@ def crop_faces(
     side = framing.margin * (corners[:, 1] - corners[:, 0]).max(-1)
     eyes = landmarks[:, 1] - landmarks[:, 0]
     # An eye that was not found leaves the face as it is.
-    level = jnp.where(jnp.abs(eyes).sum(-1, keepdims=True) > 0, eyes, jnp.eye(2)[0])
+    level = jnp.where(jnp.abs(eyes).sum(-1, keepdims=True) > 0, eyes, jnp.eye(2)[:1])
     across = level / jnp.linalg.norm(level, axis=-1, keepdims=True)
-    down = across[:, ::-1] * jnp.array([-1.0, 1.0])
+    down = across[:, ::-1] * jnp.array([[-1.0, 1.0]])
     centre = corners.mean(1) + framing.offset * side[:, None] * down
     num = shape[0] * _SAMPLES
     steps = (jnp.arange(num) + 0.5) / num - 0.5

@@ -1,6 +1,6 @@
 """Finds faces in frames: `detect = make_detect(load_detector("short"))`.
 
-    found = jax.jit(detect)(frames, size)          # Detections, best first
+    detections = jax.jit(detect)(frames, size)          # Detections, best first
 
 Letter-box resizing, network, anchors and non-maximum suppression are one function of
 fixed shapes, for any number of frames of any size, known when it is compiled or not.
@@ -78,7 +78,7 @@ def make_detect(
 
     Args:
       detector: of `load_detector`.
-      max_faces: places for faces in a frame; the best are kept.
+      max_faces: so many are kept, the best.
       min_score: in [0, 1], below which a candidate is no face; None for the detector's
         own.
     """
@@ -121,7 +121,7 @@ def letter_box(
     left, top = (side - width / scale) / 2, (side - height / scale) / 2
     rows = _sample_rows(frames, (jnp.arange(2 * side) / 2 + 0.25 - top) * scale, height)
     centres = (jnp.arange(side) + 0.5 - left) * scale
-    places = jnp.arange(frames.shape[2]) + 0.5
+    places = jnp.arange(frames.shape[2])[None] + 0.5
     near = jnp.clip(centres, 0.5, width - 0.5)[:, None]
     weights = jnp.maximum(1 - jnp.abs(places - near) / jnp.maximum(scale, 1.0), 0)
     weights = weights * (places < width) * ((centres > 0) & (centres < width))[:, None]
@@ -141,7 +141,7 @@ def _sample_rows(frames: jax.Array, y: jax.Array, height: jax.Array) -> jax.Arra
     for row, weight in zip((lower, upper), weights, strict=True):
         for first in (0, 1):
             taken = frames[:, row[first::2].astype(jnp.int32)].astype(jnp.float32)
-            total = total + weight[first::2, None, None] * taken
+            total = total + weight[None, first::2, None, None] * taken
     return total
 
 
@@ -159,9 +159,10 @@ def decode(raw: jax.Array, anchors: jax.Array, size: int) -> jax.Array:
       the landmarks.
     """
     points = raw.reshape(*raw.shape[:-1], 8, 2) / size
-    centre = points[..., :1, :] + anchors[..., None, :]
+    origin = jnp.broadcast_to(anchors[..., None, :], (*raw.shape[:-1], 1, 2))
+    centre = points[..., :1, :] + origin
     half = points[..., 1:2, :] / 2
-    landmarks = points[..., 2:, :] + anchors[..., None, :]
+    landmarks = points[..., 2:, :] + origin
     return jnp.concatenate([centre - half, centre + half, landmarks], axis=-2)
 
 
@@ -177,11 +178,11 @@ def suppress(
     Args:
       points: float32 [N, K, 8, 2], as of `decode`, best first.
       scores: float32 [N, K], in [0, 1].
-      max_faces: places.
+      max_faces: length of the result.
       min_score: below which a box counts for nothing.
 
     Returns:
-      Detections with that many places.
+      Detections of that length.
     """
     corners = points[:, :, :2].reshape(*points.shape[:2], 4)
     overlaps = overlap(corners[:, :, None], corners[:, None], jnp)
@@ -190,14 +191,14 @@ def suppress(
         best = jnp.where(left, scores, -1.0).argmax(1)
         score = jnp.take_along_axis(scores, best[:, None], 1)[:, 0]
         row = jnp.take_along_axis(overlaps, best[:, None, None], 1)[:, 0]
-        found = left.any(1)
+        there = left.any(1)
         group = left & (
             (row > _MAX_OVERLAP) | (jnp.arange(row.shape[1]) == best[:, None])
         )
         weights = jnp.where(group, scores, 0.0)
         weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
         mean = jnp.einsum("nk,nkpd->npd", weights, points, precision=_EXACT)
-        return left & ~group, (mean, jnp.where(found, score, 0.0), found)
+        return left & ~group, (mean, jnp.where(there, score, 0.0), there)
 
     _, (means, best_scores, mask) = jax.lax.scan(
         take, scores >= min_score, length=max_faces

@@ -1,7 +1,7 @@
 """From frames to emotions in one compiled program: detect, crop, classify.
 
     analyze = make_analyze(detect, classify, framing, (48, 48, 1), 7)
-    found, probabilities = jax.jit(analyze)(frames, size)
+    detections, probabilities = jax.jit(analyze)(frames, size)
 
 No host round trip lies between. Only as many crops are classified as there are faces,
 in batches of as many as there are frames: a loop inside the program. Batches of 4 and
@@ -54,12 +54,12 @@ def make_analyze(
     """
 
     def analyze(frames, size):
-        found = detect(frames, size)
-        num_frames, num_places = frames.shape[0], found.mask.shape[1]
+        detections = detect(frames, size)
+        num_frames, num_places = frames.shape[0], detections.mask.shape[1]
         total = num_frames * num_places
-        mask = found.mask.reshape(total)
-        boxes = found.boxes.reshape(total, 4)
-        landmarks = found.landmarks.reshape(total, -1, 2)
+        mask = detections.mask.reshape(total)
+        boxes = detections.boxes.reshape(total, 4)
+        landmarks = detections.landmarks.reshape(total, -1, 2)
         # Faces first, whichever frame they are in.
         order = jnp.argsort(~mask, stable=True)
 
@@ -73,6 +73,6 @@ def make_analyze(
         probabilities = jnp.zeros((total, num_classes))
         probabilities = jax.lax.fori_loop(0, num_batches, read, probabilities)
         probabilities = jnp.where(mask[:, None], probabilities, 0.0)
-        return found, probabilities.reshape(num_frames, num_places, num_classes)
+        return detections, probabilities.reshape(num_frames, num_places, num_classes)
 
     return analyze

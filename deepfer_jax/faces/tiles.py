@@ -75,18 +75,18 @@ def find_in_tiles(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
       image: uint8 [H, W, 3], RGB, of at most 3840 pixels a side.
     """
     height, width = image.shape[:2]
-    found = list(analyzer.analyze(image)[0])
+    candidates = list(analyzer.analyze(image)[0])
     for level in tile_levels(width, height):
         pixels = np.stack(
             [image[t.top : t.top + t.height, t.left : t.left + t.width] for t in level]
         )
         for tile, faces in zip(level, analyzer.analyze(pixels), strict=True):
-            found += [
+            candidates += [
                 _move(face, tile)
                 for face in faces
                 if face.score >= _MIN_SCORE and _is_whole(face, tile, width, height)
             ]
-    return merge_faces(found)
+    return merge_faces(candidates)
 
 
 def _move(face: Face, tile: Tile) -> Face:

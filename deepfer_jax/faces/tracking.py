@@ -73,16 +73,16 @@ class Tracker:
             for number, seen in self._seen.items()
             if time - seen.time <= self._lost_after
         }
-        found = []
+        tracked = []
         for face, number in zip(faces, self._match(faces), strict=True):
             if number is None:
                 number = next(self._numbers)
             else:
                 face = self._smooth(face, self._seen[number], time)
-            found.append(face._replace(track=number))
-        carried = self._carry(found)
-        self._seen |= {face.track: _Seen(face, time) for face in found}
-        return found + carried
+            tracked.append(face._replace(track=number))
+        carried = self._carry(tracked)
+        self._seen |= {face.track: _Seen(face, time) for face in tracked}
+        return tracked + carried
 
     def forget(self) -> None:
         """Forgets all faces: the next frame is of another picture."""
@@ -103,14 +103,14 @@ class Tracker:
                 numbers[i] = number
         return numbers
 
-    def _carry(self, found: Sequence[Face]) -> list[Face]:
+    def _carry(self, tracked: Sequence[Face]) -> list[Face]:
         """Faces that are missing, where no other face has come."""
         carried = []
-        for number in self._seen.keys() - {face.track for face in found}:
+        for number in self._seen.keys() - {face.track for face in tracked}:
             seen = self._seen[number]
             self._seen[number] = seen._replace(missed=seen.missed + 1)
             free = all(
-                overlap(seen.face.box, face.box) < self._min_overlap for face in found
+                overlap(seen.face.box, face.box) < self._min_overlap for face in tracked
             )
             if free and seen.missed < self._max_missed:
                 carried.append(seen.face)

@@ -108,7 +108,7 @@ def stage_features(
     Returns:
       {"stage1": float [batch, height, width, channels], "stage2": ..., ...}.
     """
-    _, found = model.apply(
+    _, state = model.apply(
         variables,
         images,
         capture_intermediates=lambda module, _: isinstance(module, Stage),
@@ -116,6 +116,6 @@ def stage_features(
     )
     return {
         name: outputs["__call__"][0]
-        for name, outputs in sorted(found["intermediates"].items())
+        for name, outputs in sorted(state["intermediates"].items())
         if "__call__" in outputs
     }

@@ -79,22 +79,30 @@ def _normalize(x, scale, bias, epsilon, axis_name):
     mean, mean_of_squares = _mean(sums, len(rows), axis_name)
     var = jnp.maximum(0.0, mean_of_squares - mean * mean)
     inverse = jax.lax.rsqrt(var + epsilon)
-    y = (x - mean) * (inverse * scale) + bias
+    wide = functools.partial(_widen, rank=x.ndim)
+    y = (x - wide(mean)) * wide(inverse * scale) + wide(bias)
     return (y, mean, var), (x, scale, mean, inverse)
+
+
+def _widen(values: jax.Array, rank: int) -> jax.Array:
+    """[channels] -> [1, ..., 1, channels]."""
+    return values.reshape((1,) * (rank - 1) + (-1,))
 
 
 def _normalize_gradients(epsilon, axis_name, residuals, gradients):
     del epsilon
     x, scale, mean, inverse = residuals
     g, _, _ = gradients
-    normal = (x - mean) * inverse
+    wide = functools.partial(_widen, rank=x.ndim)
+    normal = (x - wide(mean)) * wide(inverse)
     rows = g.reshape(-1, g.shape[-1])
     # Where g itself is added part by part, XLA computes it again from what it is made
     # of: the product needs it in memory, where the rest of the step finds it too.
     of_bias = _on_cpu(_product_with_ones, rows)
     of_scale = _sum_rows((g * normal).reshape(rows.shape))
     means = _mean(jnp.stack([of_bias, of_scale]), len(rows), axis_name)
-    of_x = (g - means[0] - normal * means[1]) * (scale * inverse)
+    of_x = g - wide(means[0]) - normal * wide(means[1])
+    of_x = of_x * wide(scale * inverse)
     return of_x.astype(x.dtype), of_scale, of_bias
 
 

@@ -56,11 +56,11 @@ class DepthwiseConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         stride = self.stride
         rows, columns = (height - 3) // stride + 1, (width - 3) // stride + 1
-        y = bias
+        y = bias[None, None, None]
         for i in range(3):
             for j in range(3):
                 window = x[:, i::stride, j::stride][:, :rows, :columns]
-                y = y + window * kernel[i, j, 0]
+                y = y + window * kernel[i, j, 0][None, None, None]
         return y
 
 

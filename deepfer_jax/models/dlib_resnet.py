@@ -45,7 +45,10 @@ class Affine(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape)
         # What a batch normalisation in its place would have to measure.
         self.sow("intermediates", "input", x)
-        return x * scale.astype(self.dtype) + bias.astype(self.dtype)
+        scale, bias = (
+            values.astype(self.dtype)[None, None, None] for values in (scale, bias)
+        )
+        return x * scale + bias
 
 
 def _pad_to(x: jax.Array, shape: Sequence[int]) -> jax.Array:

@@ -68,7 +68,10 @@ def make_preprocess(model: ConfigDict) -> Callable[[jax.Array], jax.Array]:
             images = jnp.broadcast_to(images, (batch, height, width, channels))
         if model.normalization == "face":
             return _normalize_faces(images)
-        return (images - jnp.asarray(model.mean)) / jnp.asarray(model.std)
+        mean, std = (
+            jnp.asarray(values)[None, None, None] for values in (model.mean, model.std)
+        )
+        return (images - mean) / std
 
     return preprocess
 

@@ -71,7 +71,7 @@ def _read_convolutions(path: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray]
 def _convolutions(tflite, model, graph, operators):
     kinds = tflite.BuiltinOperator
     halves = {}  # what a float32 tensor was before it was widened
-    found = []
+    kernels = []
 
     def read(index: int) -> np.ndarray:
         tensor = graph.Tensors(halves.get(index, index))
@@ -88,8 +88,8 @@ def _convolutions(tflite, model, graph, operators):
         if kind in (kinds.CONV_2D, kinds.DEPTHWISE_CONV_2D):
             kernel, bias = read(operator.Inputs(1)), read(operator.Inputs(2))
             axes = (1, 2, 3, 0) if kind == kinds.CONV_2D else (1, 2, 0, 3)
-            found.append((np.ascontiguousarray(kernel.transpose(axes)), bias))
-    return found
+            kernels.append((np.ascontiguousarray(kernel.transpose(axes)), bias))
+    return kernels
 
 
 def _convolutions_in_order(network, images) -> list[tuple[str, tuple[int, ...]]]:

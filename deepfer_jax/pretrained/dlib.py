@@ -42,13 +42,13 @@ class _Reader:
     def seek(self, tag: str, name: str) -> None:
         """Goes to the end of the next `tag`."""
         token = bytes([1, len(tag)]) + tag.encode()
-        found = self._data.find(token, self._position)
-        if found < 0:
+        start = self._data.find(token, self._position)
+        if start < 0:
             raise UserError(
                 f"{self._path}: no layer {tag!r} for {name}: this is not dlib's face "
                 "recognition ResNet, or the file is cut off"
             )
-        self._position = found + len(token)
+        self._position = start + len(token)
 
     def number(self) -> int:
         size = self._data[self._position] if self._position < len(self._data) else 0
@@ -106,10 +106,10 @@ def convert(path: str | os.PathLike) -> dict[str, Any]:
                 read_layer(f"{where}/conv{i}", f"{where}/norm{i}", 3, inputs, features)
             channels = features
     reader.seek("fc_2", "head")
-    if (found := (reader.number(), reader.number())) != (_NUM_DESCRIPTORS, channels):
+    if (shape := (reader.number(), reader.number())) != (_NUM_DESCRIPTORS, channels):
         raise UserError(
             f"{path}: head: expected {_NUM_DESCRIPTORS} outputs of {channels} inputs, "
-            f"found {found[0]} of {found[1]}"
+            f"found {shape[0]} of {shape[1]}"
         )
     kernel = reader.tensor("head", (channels, _NUM_DESCRIPTORS))
     flat["head/kernel"] = kernel.reshape(channels, _NUM_DESCRIPTORS)
@@ -170,9 +170,9 @@ def to_batch_norm(
 
     @jax.jit
     def measure(images):
-        _, found = model.apply({"params": params}, images, mutable=["intermediates"])
+        _, state = model.apply({"params": params}, images, mutable=["intermediates"])
         return jax.tree.map(
-            lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), found["intermediates"]
+            lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), state["intermediates"]
         )
 
     measured = flax.traverse_util.flatten_dict(jax.device_get(measure(images)))

@@ -57,10 +57,10 @@ def port(
         licence = licence or blazeface.LICENCE
     elif source == "torchvision":
         try:
-            found = torchvision.convert(read_tensors(file), tuple(skip))
+            converted = torchvision.convert(read_tensors(file), tuple(skip))
         except UserError as error:
             raise UserError(f"{file}: {error}") from None
-        architecture, variables = found
+        architecture, variables = converted
     else:
         raise UserError(f"source: expected one of {SOURCES}, found {source!r}")
     metadata = {

@@ -60,20 +60,20 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             'pip install "deepfer_jax[parity]", or get the .safetensors file'
         ) from None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a bad file raises is not documented
         text = str(error).splitlines()[0][:200]
         raise UserError(
             f"{path}: not a whole PyTorch file of tensors: {text}"
         ) from None
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(
-        isinstance(x, torch.Tensor) for x in found.values()
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(
+        isinstance(x, torch.Tensor) for x in state.values()
     ):
         raise UserError(f"{path}: expected a state_dict, tensors by name")
     return {
         name: (x.float() if x.is_floating_point() else x).numpy()
-        for name, x in found.items()
+        for name, x in state.items()
     }
 
 

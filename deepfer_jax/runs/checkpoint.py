@@ -234,11 +234,11 @@ def _find_damage(manifest: pathlib.Path) -> list[str]:
     folder = manifest.with_suffix("")
     lines = manifest.read_text(errors="replace").splitlines()
     expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    found = {f"{folder.name}/{name}": x for name, x in _sums(folder).items()}
-    missing = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    actual = {f"{folder.name}/{name}": x for name, x in _sums(folder).items()}
+    missing = [f"{name} is missing" for name in sorted(expected.keys() - actual.keys())]
     changed = [
         f"{name} is not as it was saved"
-        for name in sorted(found)
-        if expected.get(name) != found[name]
+        for name in sorted(actual)
+        if expected.get(name) != actual[name]
     ]
     return missing + changed or ([] if lines else [f"{manifest.name} is empty"])

@@ -52,7 +52,7 @@ def build_model(
     """Returns the network that `config.model` describes, without weights.
 
     Raises:
-      UserError: a name or an option that there is not.
+      UserError: an unknown name or option.
     """
     if model_config.dtype not in ("float32", "bfloat16"):
         raise UserError(

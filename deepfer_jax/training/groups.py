@@ -2,7 +2,7 @@
 
     groups = Groups(config.optimizer.groups)
     groups.check(params)
-    phase = groups.phase(epoch)                 # which groups are awake
+    phase = groups.phase(epoch)                 # which groups are active
     trainable, frozen = phase.split(params)
     params = phase.merge(trainable, frozen)
 
@@ -24,7 +24,7 @@ _LAYER_PARAMETERS = ("scale", "bias")
 
 
 class Group(NamedTuple):
-    """pattern of paths; multiplier of the rate (0 freezes); epoch in which it wakes."""
+    """pattern of paths; multiplier of the rate (0 freezes); epoch of unfreezing."""
 
     pattern: str
     multiplier: float = 1.0
@@ -36,10 +36,10 @@ EVERYTHING = Group(".*")
 
 
 class Phase(NamedTuple):
-    """The groups that are awake in an epoch; awake are their numbers."""
+    """The groups that are active in an epoch; active are their numbers."""
 
     groups: tuple[Group, ...]
-    awake: tuple[int, ...]
+    active: tuple[int, ...]
 
     def number(self, path: str) -> int:
         """The number of the group that has the parameter of that path.
@@ -57,7 +57,7 @@ class Phase(NamedTuple):
 
     def is_trainable(self, path: str) -> bool:
         """Whether the parameter of that path is trained."""
-        return self.number(path) in self.awake
+        return self.number(path) in self.active
 
     def is_frozen_layer(self, path: str) -> bool:
         """Whether batch normalisation of a path, such as "stem/norm", is frozen."""
@@ -94,19 +94,19 @@ class Groups:
 
     def __init__(self, groups: Sequence[Sequence[Any]] = ()):
         self.groups = tuple(map(_parse, groups)) or (EVERYTHING,)
-        if not self.phase(0).awake:
+        if not self.phase(0).active:
             raise UserError(
                 "config.optimizer.groups: nothing is trained in the first epoch"
             )
 
     def phase(self, epoch: int) -> Phase:
         """What is trained in an epoch, counted from 0."""
-        awake = tuple(
+        active = tuple(
             i
             for i, group in enumerate(self.groups)
             if group.multiplier > 0 and group.epoch <= epoch
         )
-        return Phase(self.groups, awake)
+        return Phase(self.groups, active)
 
     def check(self, params: Any) -> None:
         """Compares the patterns with a network's parameters.
@@ -151,7 +151,7 @@ def layerwise(
       layers: from the head down, such as ("head", "stage4", "stage3"); what is not
         among them must be named by a group after these.
       decay: of one layer's rate to that of the next below.
-      epochs_apart: between the waking of two layers; 0 wakes all at once.
+      epochs_apart: between the unfreezing of two layers; 0 unfreezes all at once.
 
     >>> layerwise(("head", "stage4", "stem"), 0.5, epochs_apart=1)
     (('head/.*', 1.0, 0), ('stage4/.*', 0.5, 1), ('stem/.*', 0.25, 2))

@@ -90,9 +90,9 @@ def create_optimizer(
     Args:
       config: `config.optimizer`.
       schedule: of the whole run.
-      phase: the groups that are awake: it is an optimiser of `phase.split(params)[0]`,
+      phase: the groups that are active: it is an optimiser of `phase.split(params)[0]`,
         with slots for these alone.
-      steps_per_epoch: to know at which step a group woke.
+      steps_per_epoch: to know at which step a group was unfrozen.
 
     Raises:
       UserError: the optimiser's name is unknown.
@@ -102,7 +102,7 @@ def create_optimizer(
             config,
             _group_schedule(config, schedule, phase.groups[i], steps_per_epoch),
         )
-        for i in phase.awake
+        for i in phase.active
     }
     optimizer = optax.partition(optimizers, phase.label_tree)
     if config.clip_norm > 0:
@@ -116,7 +116,7 @@ def create_optimizer(
 def _group_schedule(
     config: ConfigDict, schedule: optax.Schedule, group: Group, steps_per_epoch: int
 ) -> optax.Schedule:
-    """The run's schedule as a group sees it, which counts from when it woke."""
+    """The run's schedule as a group sees it, which counts from when it was unfrozen."""
     first = group.epoch * steps_per_epoch
     warmup = round(config.group_warmup_epochs * steps_per_epoch) if first else 0
 
@@ -152,10 +152,10 @@ def _create_group_optimizer(
 def carry_over(new: optax.OptState, old: optax.OptState) -> optax.OptState:
     """Takes the slots that both states have from the old one; the others stay new.
 
-    For the moment in which a group wakes: its slots begin, the live ones go on.
+    For the moment in which a group is unfrozen: its slots begin, the others go on.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(old)
-    found = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    old_leaves = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: found.get(jax.tree_util.keystr(path), leaf), new
+        lambda path, leaf: old_leaves.get(jax.tree_util.keystr(path), leaf), new
     )

@@ -4,7 +4,7 @@
     init, run_steps = make_phase(config, train_data, phase, teacher)
     state, metrics = run_steps(init(), resident, inputs)
 
-A run has one phase, unless `config.optimizer.groups` lets groups of parameters wake
+A run has one phase, unless `config.optimizer.groups` unfreezes groups of parameters
 later; each phase has its own network (whose frozen batch normalisation stays as it is),
 its own optimiser (with slots for what is trained) and its own program.
 """

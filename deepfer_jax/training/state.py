@@ -46,7 +46,7 @@ def create_state(
       image_shape: (height, width, channels) of one face.
       seed: any integer.
       ema: whether a moving average is kept.
-      phase: slots are created for its awake groups.
+      phase: slots are created for its active groups.
     """
 
     @jax.jit

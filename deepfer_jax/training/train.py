@@ -118,7 +118,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         metrics = StepMetrics(train, steps_per_epoch, step, writer, progress)
         while step < num_steps:
             epoch = step // steps_per_epoch
-            if groups.phase(epoch) != phase:  # a group of parameters wakes
+            if groups.phase(epoch) != phase:  # a group of parameters is unfrozen
                 phase = groups.phase(epoch)
                 init, run_steps = make_phase(config, train_data, phase, teacher)
                 slots = carry_over(init().opt_state, jax.device_get(state.opt_state))

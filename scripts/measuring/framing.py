@@ -5,7 +5,7 @@
 
 Faces of the data set are enlarged into frames, found by the detector, cut out with
 several margins and offsets, and classified: the best crop is the one with which most
-are read rightly.
+are classified correctly.
 """
 
 import itertools
@@ -66,21 +66,21 @@ def measure_framing(
 
     framings = [Framing(*pair) for pair in itertools.product(MARGINS, OFFSETS)]
     crop = jax.jit(crop_faces, static_argnums=(4, 6))
-    found, plain, right = [], [], [[] for _ in framings]
+    masks, plain, right = [], [], [[] for _ in framings]
     for batch in pipeline.in_order(_BATCH):
         labels = batch["label"]
         frames = place(batch["image"])
         faces = detect(frames, true_size)
-        found.append(faces.mask[:, 0])
+        masks.append(faces.mask[:, 0])
         plain.append(classify(batch["image"]).argmax(1) == labels)
         for rights, framing in zip(right, framings, strict=True):
             index, shape = jnp.arange(len(labels)), pipeline.image_shape
             places = (index, faces.boxes[:, 0], faces.landmarks[:, 0])
             crops = crop(frames, *places, framing, true_size, shape)
             rights.append(classify(crops).argmax(1) == labels)
-    found, plain = np.concatenate(found), np.concatenate(plain)
+    masks, plain = np.concatenate(masks), np.concatenate(plain)
     rows = [
-        framing._asdict() | {"accuracy": float(np.concatenate(rights)[found].mean())}
+        framing._asdict() | {"accuracy": float(np.concatenate(rights)[masks].mean())}
         for framing, rights in zip(framings, right, strict=True)
     ]
     best = max(rows, key=lambda row: row["accuracy"])
@@ -89,9 +89,9 @@ def measure_framing(
         "split": split,
         "detector": detector,
         "min_score": BLAZEFACES[detector].min_score,
-        "n": len(found),
-        "recall": float(found.mean()),
-        "accuracy_of_faces": float(plain[found].mean()),
+        "n": len(masks),
+        "recall": float(masks.mean()),
+        "accuracy_of_faces": float(plain[masks].mean()),
         "best": {name: best[name] for name in ("margin", "offset")},
         "rows": rows,
     }

@@ -95,7 +95,7 @@ class Plan(NamedTuple):
         """The recipe with each model in each precision.
 
         Raises:
-          UserError: a name that there is not, or a number too small.
+          UserError: an unknown name, or a number too small.
         """
         _check("model", self.models, MODELS)
         _check("precision", self.precisions, PRECISIONS)
@@ -114,7 +114,7 @@ def benchmark_train(plan: Plan, pipelines: Sequence[str]) -> dict[str, Any]:
     """Measures the training program; `pipelines` are compared with each other.
 
     Raises:
-      UserError: a name that there is not, no such data, or no PyTorch.
+      UserError: an unknown name, no such data, or no PyTorch.
     """
     _check("pipeline", pipelines, PIPELINES)
     check_config(plan.config)
@@ -144,7 +144,7 @@ def benchmark_infer(
       model_dir: an exported model to measure in place of the plan's.
 
     Raises:
-      UserError: a name that there is not, no such model, or no PyTorch.
+      UserError: an unknown name, no such model, or no PyTorch.
     """
     if min(batch_sizes) < 1:
         raise UserError(f"--batch_sizes: expected 1 or more, found {min(batch_sizes)}")

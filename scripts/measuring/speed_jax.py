@@ -254,9 +254,9 @@ def open_inference(folder: str | os.PathLike) -> Inference:
     shape = tuple(predictor.metadata["input"]["shape"])
 
     def load():
-        found = load_trained(folder)
-        module = build_model(model, found.classes)
-        return module, found.variables, model, found.temperature
+        trained = load_trained(folder)
+        module = build_model(model, trained.classes)
+        return module, trained.variables, model, trained.temperature
 
     facts = {
         "model": model.name,

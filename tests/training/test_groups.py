@@ -61,8 +61,8 @@ def test_groups_that_cannot_be(groups, message):
 
 def test_groups_wake_by_epoch():
     groups = Groups((Group("head/.*"), Group("stem/.*", 0.1, 3)))
-    assert groups.phase(2).awake == (0,)
-    assert groups.phase(3).awake == (0, 1)
+    assert groups.phase(2).active == (0,)
+    assert groups.phase(3).active == (0, 1)
 
 
 def make_config(**fields):
@@ -223,7 +223,7 @@ def test_frozen_groups_cost_no_gradient(small_data_dir):
 
 
 def test_sam_keeps_frozen_leaves_and_wakes_them_later(small_data_dir, tmp_path):
-    """Sharpness-aware steps climb and descend in what is awake alone."""
+    """Sharpness-aware steps climb and descend in what is active alone."""
     groups = (("head/.*", 1.0), (".*", 0.3, 1))
 
     def run(workdir, *lengths):

@@ -36,7 +36,7 @@ def draw_face(rng: np.random.Generator, emotion: str) -> np.ndarray:
     Equal seeds with different emotions give the same person, pose and light.
 
     Args:
-      rng: the only source of chance.
+      rng: random generator; all randomness comes from it.
       emotion: a name of EMOTIONS.
 
     Returns:
