@@ -9,7 +9,7 @@ import json
 from deepfer_jax import errors
 
 with errors.imports("train"):
-    from measuring.framing import measure_framing
+    from measuring.framing import BACKGROUNDS, measure_framing
 
     from deepfer_jax.data import datasets
     from deepfer_jax.inference import DEFAULT_MODEL
@@ -27,8 +27,12 @@ def main() -> None:
     args = parser.parse_args()
     trained = load_trained(args.model)
     builder = datasets.load_builder(args.dataset, args.data_dir)
-    found = [measure_framing(trained, builder, args.split, name) for name in BLAZEFACES]
-    print(json.dumps(found, indent=2))
+    results = [
+        measure_framing(trained, builder, args.split, detector, background)
+        for detector in BLAZEFACES
+        for background in BACKGROUNDS
+    ]
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

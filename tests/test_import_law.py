@@ -30,6 +30,9 @@ LAW = {
     "evaluation faces",
     "demo": "data faces exported inference",
     "main": "errors training",
+    "commands": "errors outputs data exported inference faces export main",
+    "cli": "errors",  # and its commands, by name
+    "__main__": "cli",
 }
 # Programs that were exported are run where there is neither Flax nor Pillow.
 BARE = ("parallel", "executables", "exported", "inference", "errors", "outputs")

@@ -6,12 +6,14 @@ A decoder trusts a file: it follows every directory, joins every comment and run
 through every scan, so that a small file can cost minutes or gigabytes. Here each file
 is walked once, at most so many parts of it, and what could cost that much is refused.
 Of JPEG and PNG, only the parts that hold pixels are handed on, so that no decoder sees
-metadata; the EXIF rotation is read here. Needs the standard library alone.
+metadata; the EXIF rotation is read here.
 """
 
 import re
 import struct
 from typing import NamedTuple
+
+from deepfer_jax.errors import UserError
 
 _MAX_PARTS = 20_000  # segments of a JPEG, chunks of a PNG or a WebP
 # A camera writes 1 scan, a progressive file about 10; each runs over all pixels.
@@ -25,7 +27,7 @@ _MAX_COMMENTS = 100
 _ORIENTATION = 0x0112
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image file that cannot be read; the message names it and says why."""
 
 

@@ -8,6 +8,7 @@ Needs Pillow beside what `analyzer` needs.
 
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -73,44 +74,133 @@ def scale_faces(faces: Sequence[Face], factor: np.ndarray) -> list[Face]:
 
 
 def draw_faces(
-    image: np.ndarray, faces: Sequence[Face], classes: Sequence[str]
+    image: np.ndarray,
+    faces: Sequence[Face],
+    classes: Sequence[str],
+    bars: bool = False,
 ) -> Image.Image:
-    """A picture with a box, a label and a bar a class for each face.
+    """The picture with a box around each face and its tag.
+
+    A tag lies above its box, or where it covers neither another face nor another tag.
+    The box of an unsure face is dashed and its label has a question mark.
 
     Args:
       image: uint8 [H, W, 3], RGB.
-      faces: in its pixels.
-      classes: names of their probabilities.
+      faces: boxes in its pixels.
+      classes: names of the probabilities.
+      bars: whether each tag has a bar for every probability too.
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture, "RGBA")
-    unit = max(1.0, max(image.shape[:2]) / 800)
-    for face in faces:
-        _draw_face(draw, picture.size, face, classes, unit)
+    size = max(11.0, max(picture.size) / 75)  # of letters, in pixels
+    boxes = [_Box(*map(float, face.box)) for face in faces]
+    for face, box in zip(faces, boxes, strict=True):
+        _draw_box(draw, box, _color(face), face.unsure, max(2, round(size / 6)))
+    taken = list(boxes)
+    for face, box in zip(faces, boxes, strict=True):
+        others = [other for other in taken if other is not box]
+        taken.append(
+            _draw_tag(draw, picture.size, face, box, others, classes, size, bars)
+        )
     return picture
 
 
-def _draw_face(draw, size, face: Face, classes: Sequence[str], unit: float) -> None:
-    color = _OTHER if face.unsure else COLORS.get(face.label, _OTHER)
-    left, top, right, bottom = (float(x) for x in face.box)
-    draw.rectangle((left, top, right, bottom), outline=color, width=round(3 * unit))
-    row, wide, pad = 16 * unit, 150 * unit, 6 * unit
-    high = row * (len(classes) + 1) + 2 * pad
-    x = right + pad
-    if x + wide > size[0]:
-        x = left - wide - pad
-    x = max(0.0, min(x, size[0] - wide))
-    y = max(0.0, min(top, size[1] - high))
-    draw.rounded_rectangle((x, y, x + wide, y + high), pad, fill=(12, 14, 17, 185))
-    bold, plain = (ImageFont.load_default(n * unit) for n in (13, 11))
-    named = "unsure" if face.unsure else face.label
-    title = f"{named} {face.probability:.0%}"
-    draw.text((x + pad, y + pad + row / 2), title, "white", bold, anchor="lm")
-    start, length = x + pad + 62 * unit, wide - 2 * pad - 62 * unit
-    for i, (name, p) in enumerate(zip(classes, face.probabilities, strict=True)):
-        middle = y + pad + row * (i + 1.5)
-        draw.text((x + pad, middle), name, "white", plain, anchor="lm")
-        edges = (middle - 4 * unit, middle + 4 * unit)
+class _Box(NamedTuple):
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def shared(self, other: "_Box") -> float:
+        """Area that both have."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(width, 0.0) * max(height, 0.0)
+
+
+def _color(face: Face) -> str:
+    return COLORS.get(face.label, _OTHER)
+
+
+def _draw_box(draw, box: _Box, color: str, dashed: bool | None, width: int) -> None:
+    if not dashed:
+        draw.rectangle(box, outline=color, width=width)
+        return
+    dash = 4 * width
+    for x in np.arange(box.left, box.right, 2 * dash):
+        for y in (box.top, box.bottom):
+            draw.line((x, y, min(x + dash, box.right), y), color, width)
+    for y in np.arange(box.top, box.bottom, 2 * dash):
+        for x in (box.left, box.right):
+            draw.line((x, y, x, min(y + dash, box.bottom)), color, width)
+
+
+def _draw_tag(
+    draw,
+    picture: tuple[int, int],
+    face: Face,
+    box: _Box,
+    others: Sequence[_Box],
+    classes: Sequence[str],
+    size: float,
+    bars: bool,
+) -> _Box:
+    """Draws what is said of a face, and returns where."""
+    font = ImageFont.load_default(size)
+    title = f"{face.label}{'?' if face.unsure else ''} {face.probability:.0%}"
+    pad, row = size / 3, 1.25 * size
+    wide = draw.textlength(title, font) + 2 * pad
+    high = row + pad
+    if bars:
+        wide = max(wide, 9 * size)
+        high += row * len(classes)
+    place = _find_place(picture, box, others, wide, high)
+    draw.rounded_rectangle(place, pad, fill=(12, 14, 17, 200))
+    draw.rectangle(
+        (place.left, place.bottom - pad / 2, place.right, place.bottom), _color(face)
+    )
+    x, middle = place.left + pad, place.top + pad / 2 + row / 2
+    draw.text((x, middle), title, "white", font, anchor="lm")
+    if bars:
+        _draw_bars(draw, face, classes, place, middle, size)
+    return place
+
+
+def _find_place(
+    picture: tuple[int, int],
+    box: _Box,
+    others: Sequence[_Box],
+    wide: float,
+    high: float,
+) -> _Box:
+    """Above the box, below, beside, or within: the first that covers least."""
+    middle = (box.left + box.right) / 2
+    corners = (
+        (box.left, box.top - high),
+        (box.right - wide, box.top - high),
+        (box.left, box.bottom),
+        (box.right, box.top),
+        (box.left - wide, box.top),
+        (middle - wide / 2, box.bottom - high),
+    )
+    candidates = []
+    for left, top in corners:
+        left = max(0.0, min(left, picture[0] - wide))
+        top = max(0.0, min(top, picture[1] - high))
+        candidates.append(_Box(left, top, left + wide, top + high))
+    return min(candidates, key=lambda place: sum(map(place.shared, others)))
+
+
+def _draw_bars(
+    draw, face: Face, classes: Sequence[str], place: _Box, middle: float, size: float
+) -> None:
+    font, pad, row = ImageFont.load_default(0.8 * size), size / 3, 1.25 * size
+    start = place.left + pad + 4 * size
+    length = place.right - pad - start
+    for i, (name, p) in enumerate(zip(classes, face.probabilities, strict=True), 1):
+        y = middle + i * row
+        draw.text((place.left + pad, y), name, "white", font, anchor="lm")
+        edges = (y - size / 4, y + size / 4)
         draw.rectangle((start, edges[0], start + length, edges[1]), (255, 255, 255, 45))
         end = start + length * float(p)
         draw.rectangle((start, edges[0], end, edges[1]), COLORS.get(name, _OTHER))

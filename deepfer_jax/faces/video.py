@@ -4,13 +4,15 @@
         for moment in follow(analyzer, frames, Tracker(analyzer.classes, 0.76)):
             print(moment.time, [face.label for face in moment.faces])
 
-Frames are read, found and written a few at a time, so that memory does not grow with
-the length. OpenCV reads and writes; its BGR never leaves this file.
+Frames are read, searched and written a few at a time, so that memory does not grow with
+the length. OpenCV reads, and its BGR never leaves this file; PyAV writes.
 """
 
 import contextlib
 import csv
+import fractions
 import itertools
+import math
 import os
 import pathlib
 import time
@@ -71,6 +73,21 @@ def import_cv2():
         ) from None
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
+
+
+def import_av():
+    """Returns PyAV.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError(
+            'PyAV is not installed: pip install "deepfer_jax[video]"'
+        ) from None
+    return av
 
 
 @contextlib.contextmanager
@@ -170,40 +187,120 @@ def _batches(images: Iterable[tuple[float, np.ndarray]], size: int):
         yield batch, None
 
 
+# Codec and pixel format of each container, and the codecs of sound that it holds.
+_CONTAINERS = {
+    ".mp4": ("libx264", {"crf": "20", "preset": "fast"}, ("aac", "mp3")),
+    ".webm": ("libvpx-vp9", {"crf": "30", "b": "0"}, ("opus", "vorbis")),
+}
+
+
 class VideoWriter:
-    """Writes frames with their faces drawn as an .mp4 file.
+    """Writes frames with their faces drawn: H.264 in .mp4 or VP9 in .webm, by PyAV.
 
     Args:
-      path: of the file.
+      path: of the file; its suffix chooses.
       rate: frames a second.
       classes: names of the faces' probabilities.
+      bars: whether every probability is drawn.
+      source: a video whose sound is kept, where it has any.
 
     Raises:
-      UserError: OpenCV cannot write there; from `write`.
+      UserError: another suffix, or PyAV is not installed; from `write`, it cannot be
+        written.
     """
 
-    def __init__(self, path: str | os.PathLike, rate: float, classes: tuple[str, ...]):
-        self._path, self._rate, self._classes = str(path), rate, classes
-        self._cv2, self._writer = import_cv2(), None
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        rate: float,
+        classes: tuple[str, ...],
+        bars: bool = False,
+        source: str | os.PathLike | None = None,
+    ):
+        self._path, self._classes, self._bars = str(path), classes, bars
+        self._rate = fractions.Fraction(rate).limit_denominator(100_000)
+        suffix = pathlib.Path(path).suffix.lower()
+        if suffix not in _CONTAINERS:
+            raise UserError(f"{path}: expected a video .mp4 or .webm")
+        self._codec, self._options, self._sounds = _CONTAINERS[suffix]
+        self._av = import_av()
+        self._container = self._stream = None
+        self._sound = source if source and pathlib.Path(source).is_file() else None
+        self._packets: Iterator = iter(())
+        self._next = None
 
     def write(self, moment: Moment) -> None:
-        cv2 = self._cv2
-        if self._writer is None:
-            height, width = moment.image.shape[:2]
-            self._size = (width - width % 2, height - height % 2)
-            code = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(self._path, code, self._rate, self._size)
-            if not self._writer.isOpened():
-                raise UserError(f"{self._path}: cannot be written as a video")
-        picture = draw_faces(moment.image, moment.faces, self._classes)
-        picture = np.asarray(picture)
-        if picture.shape[1::-1] != self._size:
-            picture = cv2.resize(picture, self._size)
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        height, width = (n - n % 2 for n in moment.image.shape[:2])
+        if self._container is None:
+            self._open(width, height)
+        picture = draw_faces(moment.image, moment.faces, self._classes, self._bars)
+        picture = picture.crop((0, 0, width, height))
+        if picture.size != (self._stream.width, self._stream.height):
+            picture = picture.resize((self._stream.width, self._stream.height))
+        frame = self._av.VideoFrame.from_image(picture)
+        frame.pts = moment.number
+        self._mux(self._stream.encode(frame))
+        self._mux_sound(until=moment.number / self._rate)
+
+    def _open(self, width: int, height: int) -> None:
+        try:
+            self._container = self._av.open(self._path, "w")
+            self._stream = self._container.add_stream(self._codec, self._rate)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = self._options
+            self._packets = self._open_sound()
+            next(self._packets, None)  # its stream is added before frames are
+        except (self._av.FFmpegError, ValueError) as error:
+            raise UserError(
+                f"{self._path}: cannot be written as a video ({error})"
+            ) from None
+
+    def _open_sound(self) -> Iterator:
+        """Yields packets of the sound, in the codec of the new file."""
+        if self._sound is None:
+            return
+        with self._av.open(str(self._sound)) as source:
+            if not source.streams.audio:
+                return
+            old = source.streams.audio[0]
+            if old.codec_context.name in self._sounds:
+                new = self._container.add_stream_from_template(old)
+                yield None  # the stream is there before the first packet is muxed
+                for packet in source.demux(old):
+                    if packet.dts is not None:
+                        packet.stream = new
+                        yield packet
+                return
+            codec = {"aac": "aac", "opus": "libopus"}[self._sounds[0]]
+            new = self._container.add_stream(codec, 48_000)
+            yield None
+            resampler = self._av.AudioResampler("fltp", new.layout or "stereo", 48_000)
+            for frame in source.decode(old):
+                for part in resampler.resample(frame):
+                    yield from new.encode(part)
+            yield from new.encode(None)
+
+    def _mux(self, packets: Iterable) -> None:
+        for packet in packets:
+            self._container.mux(packet)
+
+    def _mux_sound(self, until: float) -> None:
+        """Muxes the sound up to that second, so that both lie side by side."""
+        while True:
+            if self._next is None:
+                self._next = next(self._packets, None)
+            if self._next is None or self._next.pts * self._next.time_base > until:
+                return
+            self._container.mux(self._next)
+            self._next = None
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
+        if self._container is None:
+            return
+        self._mux(self._stream.encode(None))
+        self._mux_sound(until=math.inf)
+        self._container.close()
 
 
 class CsvWriter:

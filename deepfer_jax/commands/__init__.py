@@ -1,0 +1,1 @@
+"""The commands of `deepfer`: one module each, with `main(argv)`."""
