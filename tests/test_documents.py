@@ -21,9 +21,10 @@ PAGES = (
     "docs/realtime.md",
     "docs/tutorials/finetune.md",
     "docs/tutorials/network.md",
+    "docs/tutorials/photos.md",
 )
 # What .ci/run, tests/demo and a test below run.
-ELSEWHERE = {"make train", "make test", "make demo", "make lint", "make docs"}
+ELSEWHERE = {"make train", "make test", "make lint", "make docs", "deepfer demo"}
 # What stands before code that shows a part.
 BEFORE = {
     "docs/realtime.md": "import numpy as np\nfrom PIL import Image\n"
@@ -90,6 +91,8 @@ def after_commands(folder, run_python):
 def quickly(command):
     """The arguments of Python, with what makes the command short."""
     arguments = shlex.split(command)
+    if arguments[0] == "deepfer":
+        return ["-m", "deepfer_jax", *arguments[1:]]
     assert arguments[0] == "python", command
     if "deepfer_jax.main" in arguments:
         arguments.append("--config.train.num_epochs=3")

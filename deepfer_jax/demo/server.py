@@ -110,8 +110,10 @@ def create_app(
         yield
         readers.close()
 
-    pages = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
-    pages["/openapi.json"] = "openapi.json"
+    pages = {"/": "index.html"} | {
+        f"/{path.relative_to(_PAGE)}": str(path.relative_to(_PAGE))
+        for path in sorted(_PAGE.rglob("*.*"))
+    }
     return Starlette(
         routes=[
             Route("/healthz", health),

@@ -20,17 +20,18 @@ from deepfer_jax.outputs import replacing
 
 # Larger photographs are made smaller before faces are looked for.
 _LONGEST = 1920
-# Okabe and Ito's colours, as the page has them.
+# Paul Tol's bright colours, told apart by the colour-blind, as the page has them; grey is
+# neutral's alone.
 COLORS = {
-    "angry": "#d55e00",
-    "disgust": "#5a8f29",
-    "fear": "#b45fa0",
-    "happy": "#e6a800",
-    "sad": "#2f7fc1",
-    "surprise": "#17b0c4",
-    "neutral": "#8a939c",
+    "angry": "#ee6677",
+    "disgust": "#228833",
+    "fear": "#aa3377",
+    "happy": "#ccbb44",
+    "sad": "#4477aa",
+    "surprise": "#66ccee",
+    "neutral": "#bbbbbb",
 }
-_OTHER = "#8a939c"
+_OTHER = "#e69f00"
 
 
 def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:

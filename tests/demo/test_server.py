@@ -184,7 +184,7 @@ COLUMNS_OF_HAPPY = """
   const row = canvas.getContext("2d").getImageData(0, 105, 350, 1).data;
   const near = (i, value) => Math.abs(row[i] - value) < 25;
   return [...Array(350).keys()].filter(
-    (x) => near(4 * x, 0xe6) && near(4 * x + 1, 0xa8) && near(4 * x + 2, 0x00));
+    (x) => near(4 * x, 0xcc) && near(4 * x + 1, 0xbb) && near(4 * x + 2, 0x44));
 })()
 """
 

@@ -1,140 +1,225 @@
-// Sends frames to the server, one at a time, and draws what it answers.
+// The page: what is looked at, what is found in it, and what is said of it.
 
-const COLORS = {
-  angry: "#d55e00", disgust: "#5a8f29", fear: "#b45fa0", happy: "#e6a800",
-  sad: "#2f7fc1", surprise: "#17b0c4", neutral: "#8a939c",
-};
-const OTHER = "#8a939c";
-const LONGEST = 640; // pixels of the longer side that is sent from a camera
-const HISTORY = 30; // seconds
+import { color, drawFaces, drawHistory, percent, title, toBox } from "./draw.js";
+import { Offline, Server } from "./engine.js";
+
+const LONGEST = 640; // pixels of the longer side of a frame that is sent
+const LONGEST_STILL = 1920;
+const HISTORY = 30; // seconds of a camera
+const SMALL = 24; // a face of fewer pixels says little
+const SAMPLES = [["astronaut", "An astronaut"], ["hopper", "A rear admiral"], ["camera", "A man with a camera"]];
 
 const $ = (id) => document.getElementById(id);
-const picture = $("picture").getContext("2d");
-const strip = $("history").getContext("2d");
-const reduce = document.createElement("canvas");
+const canvas = $("picture");
 
-let socket = null;
-let video = null; // what plays, camera or file
-let waiting = null; // {bitmap, sent}: the frame that the server has
-let history = []; // {time, probabilities}
+let source = null; // {kind: "camera" | "video" | "still", element, generation, ...}
+let generation = 0; // of the source: answers of an earlier one are thrown away
+let shown = null; // {bitmap, faces, time}: what is on the canvas
+let selected = null; // the key of a face: its track, or its index in a still
+let histories = new Map(); // of each key: [{time, probabilities}]
 let answers = []; // times of the last answers
-let still = null; // a picture, shown until something else is chosen
+let saved = []; // {time, faces} of a video, for CSV and JSON
+let isBusy = false;
 
-const color = (name) => COLORS[name] ?? OTHER;
-const percent = (p) => `${Math.round(100 * p)} %`;
+const engine = new Server((state) => {
+  if (state === "offline") setState("offline", "The program does not answer; trying again.");
+  else if ($("stage").dataset.state === "offline") {
+    setState(source ? "preparing" : "empty");
+    if (source?.kind === "still") readStill();
+    else if (source) next();
+  }
+});
 
-function say(text, isError = false) {
+const MESSAGES = {
+  empty: "Start the camera, drop a picture or video here, or try one of these.",
+  preparing: "Preparing …",
+};
+
+function setState(state, text = MESSAGES[state] ?? "") {
+  $("stage").dataset.state = state;
+  if ($("message-text").textContent !== text) $("message-text").textContent = text;
+}
+
+function say(text) {
   if ($("status").textContent !== text) $("status").textContent = text;
-  $("status").classList.toggle("error", isError);
 }
 
-function connect() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  // Behind the # it is in no server's log.
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  const query = token ? `?token=${encodeURIComponent(token)}` : "";
-  socket = new WebSocket(`${scheme}://${location.host}/v1/stream${query}`);
-  socket.onopen = () => { sendSmoothing(); send(); };
-  socket.onmessage = (event) => answered(JSON.parse(event.data));
-  socket.onclose = () => {
-    waiting = null;
-    say("The program does not answer; trying again.", true);
-    setTimeout(connect, 1000);
-  };
-}
+// Reading.
 
-function sendSmoothing() {
-  if (socket?.readyState === WebSocket.OPEN)
-    socket.send(JSON.stringify({ smoothing: Number($("smoothing").value) }));
-}
-
-async function send() {
-  const source = video ?? still;
-  if (waiting || !source || socket?.readyState !== WebSocket.OPEN) return;
-  const width = source.videoWidth ?? source.width;
-  const height = source.videoHeight ?? source.height;
-  if (!width || !height || (video && video.readyState < 2)) {
-    if (video) setTimeout(send, 50);
-    return;
-  }
-  if (video?.ended) return;
-  const longest = video ? LONGEST : 1920;
+async function toBlob(element, width, height, longest) {
   const scale = Math.min(1, longest / Math.max(width, height));
-  reduce.width = Math.max(1, Math.round(width * scale));
-  reduce.height = Math.max(1, Math.round(height * scale));
-  reduce.getContext("2d").drawImage(source, 0, 0, reduce.width, reduce.height);
-  waiting = { bitmap: await createImageBitmap(reduce), sent: performance.now() };
-  const blob = await new Promise((done) => reduce.toBlob(done, "image/jpeg", 0.9));
-  if (socket.readyState === WebSocket.OPEN) socket.send(blob);
+  const reduced = document.createElement("canvas");
+  reduced.width = Math.max(1, Math.round(width * scale));
+  reduced.height = Math.max(1, Math.round(height * scale));
+  reduced.getContext("2d").drawImage(element, 0, 0, reduced.width, reduced.height);
+  const bitmap = await createImageBitmap(reduced);
+  const blob = await new Promise((done) => reduced.toBlob(done, "image/jpeg", 0.92));
+  return { bitmap, blob };
 }
 
-function answered(answer) {
-  if (answer.frame === undefined) { say(answer.error, true); return; }
-  const { bitmap, sent } = waiting ?? {};
-  waiting = null;
-  const now = performance.now();
-  if (answer.error) {
-    say(answer.error, true);
-    if (answer.code === "busy" && still) setTimeout(send, 1000);
-  } else if (bitmap && (video || still)) {
-    show(bitmap, answer.faces);
-    count(now, sent, answer.milliseconds);
-    tell(answer.faces);
-    remember(now, answer.faces);
+async function readStill() {
+  const { element, generation: mine } = source;
+  setState("preparing");
+  const { bitmap, blob } = await toBlob(element, element.width, element.height, LONGEST_STILL);
+  try {
+    const answer = await engine.readPhoto(blob);
+    if (mine !== generation) return;
+    const scale = bitmap.width / answer.width;
+    const faces = answer.faces.map((face, i) => ({ ...face, key: i, box: face.box.map((x) => x * scale) }));
+    show({ bitmap, faces, time: 0 });
+  } catch (error) { failed(error, mine); }
+}
+
+async function readFrame(time) {
+  const { element, generation: mine } = source;
+  if (isBusy || !element.videoWidth) return;
+  isBusy = true;
+  const sent = performance.now();
+  let taken = null;
+  try {
+    taken = await toBlob(element, element.videoWidth, element.videoHeight, LONGEST);
+    const answer = await engine.readFrame(taken.blob);
+    if (mine !== generation) return;
+    const faces = answer.faces.map((face) => ({ ...face, key: face.track }));
+    shown?.bitmap.close?.();
+    show({ bitmap: taken.bitmap, faces, time });
+    count(sent, answer.milliseconds);
+    remember(time, faces);
+  } catch (error) {
+    failed(error, mine);
+  } finally {
+    isBusy = false;
   }
-  bitmap?.close();
-  if (video && !video.ended) requestAnimationFrame(send);
 }
 
-function show(bitmap, faces) {
-  const canvas = $("picture");
-  $("stage").classList.remove("empty");
+function failed(error, mine) {
+  if (mine !== generation) return;
+  if (error instanceof Offline) return; // the engine says when it is back
+  if (error.code === "busy") {
+    say("The program is busy; trying again.");
+    setTimeout(() => mine === generation && (source.kind === "still" ? readStill() : next()), 1000);
+  } else setState("error", error.message);
+}
+
+// Asks for the next frame that is new; each is sent once.
+function next() {
+  const mine = source;
+  if (!mine || mine.kind === "still" || mine.isAsked) return;
+  const { element } = mine;
+  const wait = (callback) => element.requestVideoFrameCallback
+    ? element.requestVideoFrameCallback((_, about) => callback(about.mediaTime))
+    : requestAnimationFrame(() => callback(element.currentTime));
+  mine.isAsked = true;
+  wait(async (time) => {
+    mine.isAsked = false;
+    if (mine !== source) return;
+    if (time !== mine.last || mine.kind === "camera") {
+      mine.last = time;
+      await readFrame(mine.kind === "camera" ? performance.now() / 1000 : time);
+    }
+    if (mine === source) next();
+  });
+}
+
+// Showing.
+
+const isMirrored = () => source?.kind === "camera" && $("mirror").checked;
+
+function show(what) {
+  shown = what;
+  const { bitmap, faces } = what;
   if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
     canvas.width = bitmap.width;
     canvas.height = bitmap.height;
   }
-  picture.drawImage(bitmap, 0, 0);
-  for (const face of faces) drawFace(face, canvas);
+  // Whom someone looks at stays chosen while they are away for a moment.
+  if (!faces.some((face) => face.key === selected) && !histories.has(selected))
+    selected = faces[0]?.key ?? null;
+  setState(faces.length ? "faces" : "none", faces.length ? "" : "No face.");
+  draw();
+  showCards();
+  tell(faces);
+  $("downloads").hidden = false;
 }
 
-function drawFace(face, canvas) {
-  const [left, top, right, bottom] = face.box;
-  // Of the size that it has on the screen, whatever the picture's own.
-  const unit = Math.max(1, canvas.width / (canvas.clientWidth || canvas.width));
-  const named = face.unsure ? "unsure" : face.label;
-  const tint = face.unsure ? OTHER : color(face.label);
-  picture.lineWidth = 3 * unit;
-  picture.strokeStyle = tint;
-  picture.strokeRect(left, top, right - left, bottom - top);
+function draw() {
+  if (!shown) return;
+  canvas.classList.toggle("mirrored", isMirrored());
+  canvas.getContext("2d").drawImage(shown.bitmap, 0, 0);
+  drawFaces(canvas, shown.faces, { selected, mirrored: isMirrored() });
+}
 
-  const row = 17 * unit, wide = 148 * unit, pad = 7 * unit;
-  const names = Object.keys(face.probabilities);
-  const high = row * (names.length + 1) + 2 * pad;
-  let x = right + 6 * unit;
-  if (x + wide > canvas.width) x = left - wide - 6 * unit;
-  x = Math.max(0, Math.min(x, canvas.width - wide));
-  const y = Math.max(0, Math.min(top, canvas.height - high));
-  picture.fillStyle = "rgb(12 14 17 / 72%)";
-  picture.beginPath();
-  picture.roundRect(x, y, wide, high, 6 * unit);
-  picture.fill();
-  picture.textBaseline = "middle";
-  picture.fillStyle = "#fff";
-  picture.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  picture.fillText(`${named} ${percent(face.probability)}`, x + pad, y + pad + row / 2);
-  picture.font = `${12 * unit}px system-ui, sans-serif`;
-  names.forEach((name, i) => {
-    const middle = y + pad + row * (i + 1.5);
-    picture.fillStyle = "#fff";
-    picture.fillText(name, x + pad, middle);
-    picture.fillStyle = "rgb(255 255 255 / 18%)";
-    picture.fillRect(x + pad + 58 * unit, middle - 4 * unit, 76 * unit, 8 * unit);
-    picture.fillStyle = color(name);
-    picture.fillRect(x + pad + 58 * unit, middle - 4 * unit, 76 * unit * face.probabilities[name], 8 * unit);
+function showCards() {
+  const cards = $("cards");
+  while (cards.children.length > shown.faces.length) cards.lastChild.remove();
+  while (cards.children.length < shown.faces.length) cards.append(makeCard());
+  shown.faces.forEach((face, i) => fillCard(cards.children[i], face));
+}
+
+function makeCard() {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "card";
+  const picture = document.createElement("canvas");
+  picture.width = picture.height = 72;
+  picture.setAttribute("aria-hidden", "true");
+  const text = document.createElement("span");
+  text.className = "card-text";
+  button.append(picture, text);
+  item.append(button);
+  button.addEventListener("click", () => select(button.dataset.key));
+  return item;
+}
+
+function fillCard(item, face) {
+  const button = item.firstChild;
+  const [picture, text] = button.children;
+  button.dataset.key = face.key;
+  button.setAttribute("aria-pressed", String(face.key === selected));
+  const { x, y, w, h } = toBox(face.box);
+  const context = picture.getContext("2d");
+  context.clearRect(0, 0, 72, 72);
+  context.drawImage(shown.bitmap, x, y, Math.max(w, 1), Math.max(h, 1), 0, 0, 72, 72);
+  const highest = Object.entries(face.probabilities).sort((a, b) => b[1] - a[1]).slice(0, 3);
+  const rows = highest.map(([name, p]) => {
+    const row = document.createElement("span");
+    row.className = "bar";
+    const fill = document.createElement("span");
+    fill.className = "fill";
+    fill.style.width = percent(p).replace(" ", "");
+    fill.style.background = color(name);
+    const said = document.createElement("span");
+    said.textContent = `${name} ${percent(p)}`;
+    row.append(fill, said);
+    return row;
   });
+  const head = document.createElement("strong");
+  head.textContent = face.track === undefined ? title(face) : `${title(face)} · face ${face.track}`;
+  const note = document.createElement("small");
+  const wide = Math.round(w);
+  note.textContent = `${wide} pixels wide${wide < SMALL ? ": too small to be sure" : ""}`;
+  text.replaceChildren(head, ...rows, note);
 }
 
-function count(now, sent, milliseconds) {
+function select(key) {
+  selected = Number(key);
+  draw();
+  showCards();
+  showHistory();
+}
+
+let told = 0;
+function tell(faces) {
+  const now = performance.now();
+  if (now - told < 500 && source?.kind !== "still") return;
+  told = now;
+  const many = faces.length === 1 ? "1 face" : `${faces.length} faces`;
+  say(faces.length ? `${many}: ${faces.slice(0, 8).map(title).join(", ")}` : "No face.");
+}
+
+function count(sent, milliseconds) {
+  const now = performance.now();
   answers = answers.filter((time) => now - time < 2000);
   answers.push(now);
   const span = now - answers[0];
@@ -143,94 +228,198 @@ function count(now, sent, milliseconds) {
   $("inside").textContent = `${milliseconds.toFixed(1)} ms`;
 }
 
-let told = 0;
-function tell(faces) {
-  const now = performance.now();
-  if (now - told < 500 && video) return;
-  told = now;
-  if (!faces.length) { say("No face."); return; }
-  const texts = faces.map((f) => f.unsure
-    ? "unsure"
-    : `${f.label} ${percent(f.probability)}`);
-  say(`${faces.length} ${faces.length === 1 ? "face" : "faces"}: ${texts.join(", ")}`);
+function remember(time, faces) {
+  for (const face of faces) {
+    const moments = histories.get(face.key) ?? [];
+    const at = moments.findIndex((moment) => moment.time >= time);
+    const moment = { time, probabilities: face.probabilities };
+    if (at < 0) moments.push(moment);
+    else moments.splice(at, moments[at].time === time ? 1 : 0, moment);
+    histories.set(face.key, moments);
+  }
+  saved.push({ time, faces });
+  if (source.kind === "camera") {
+    for (const [key, moments] of histories) {
+      const left = moments.filter((moment) => time - moment.time < HISTORY);
+      if (left.length) histories.set(key, left); else histories.delete(key);
+    }
+    saved = saved.filter((moment) => time - moment.time < HISTORY);
+  }
+  showHistory();
 }
 
-function remember(now, faces) {
-  const area = (f) => (f.box[2] - f.box[0]) * (f.box[3] - f.box[1]);
-  const largest = faces.reduce((a, b) => (a && area(a) >= area(b) ? a : b), null);
-  history.push({ time: now, probabilities: largest?.probabilities ?? null });
-  history = history.filter((moment) => now - moment.time < 1000 * HISTORY);
-  const { width, height } = strip.canvas;
-  strip.clearRect(0, 0, width, height);
-  const place = (time) => width * (1 - (now - time) / (1000 * HISTORY));
-  history.forEach((moment, i) => {
-    if (!moment.probabilities) return;
-    const next = history[i + 1];
-    const start = place(moment.time);
-    const end = next ? place(next.time) : width;
-    let base = height;
-    for (const [name, p] of Object.entries(moment.probabilities)) {
-      strip.fillStyle = color(name);
-      strip.fillRect(start, base - p * height, Math.max(end - start, 1) + 0.5, p * height);
-      base -= p * height;
-    }
-  });
+function showHistory() {
+  const isMoving = source && source.kind !== "still";
+  $("history-part").hidden = !isMoving;
+  if (!isMoving) return;
+  const whose = selected === null ? "" : `, face ${selected}`;
+  const moments = histories.get(selected) ?? [];
+  if (source.kind === "camera") {
+    const now = performance.now() / 1000;
+    $("history-title").textContent = `The last 30 seconds${whose}`;
+    drawHistory($("history"), moments, now - HISTORY, now);
+  } else {
+    $("history-title").textContent = `The whole clip${whose}`;
+    drawHistory($("history"), moments, 0, source.element.duration || 1);
+  }
 }
+
+// Sources.
 
 function stop() {
-  video?.srcObject?.getTracks().forEach((track) => track.stop());
-  if (video?.src) URL.revokeObjectURL(video.src);
-  video?.pause();
-  video = null;
-  still = null;
-  answers = [];
+  source?.element.srcObject?.getTracks().forEach((track) => track.stop());
+  if (source?.url) URL.revokeObjectURL(source.url);
+  source?.element.pause?.();
+  source = null;
+  generation += 1;
+  [answers, saved, histories, selected] = [[], [], new Map(), null];
   $("camera").setAttribute("aria-pressed", "false");
+  $("camera").textContent = "Start the camera";
+  for (const id of ["camera-options", "player", "numbers", "smoothing-label", "history-part"]) $(id).hidden = true;
+  $("cards").replaceChildren();
 }
 
-async function play(set) {
+function start(what) {
   stop();
-  const element = document.createElement("video");
-  element.muted = true;
-  element.playsInline = true;
-  set(element);
-  video = element;
-  await element.play();
-  send();
+  source = { ...what, generation };
+  const isMoving = what.kind !== "still";
+  $("numbers").hidden = $("smoothing-label").hidden = !isMoving;
+  $("camera-options").hidden = what.kind !== "camera";
+  $("player").hidden = what.kind !== "video";
+  for (const id of ["rate", "latency", "inside"]) $(id).textContent = "–";
+  setState("preparing");
 }
 
-async function toggleCamera() {
-  if (video?.srcObject) { stop(); say("The camera is off."); return; }
-  try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" } });
-    await play((element) => { element.srcObject = stream; });
-    $("camera").setAttribute("aria-pressed", "true");
-  } catch (error) {
-    say(`The camera cannot be used: ${error.message}`, true);
+let facing = "user";
+async function startCamera() {
+  if (!navigator.mediaDevices) {
+    setState("error", "Cameras need a secure address: https, or localhost.");
+    return;
   }
+  const mine = generation;
+  setState("preparing", "Waiting for the camera …");
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: facing } });
+    if (mine !== generation) { stream.getTracks().forEach((track) => track.stop()); return; }
+    const element = makeVideo();
+    start({ kind: "camera", element });
+    element.srcObject = stream;
+    $("mirror").checked = facing === "user";
+    $("camera").setAttribute("aria-pressed", "true");
+    $("camera").textContent = "Stop the camera";
+    await element.play();
+    next();
+  } catch (error) {
+    const texts = {
+      NotAllowedError: "The camera is not allowed. Allow it beside the address above, then start it again.",
+      NotFoundError: "There is no camera.",
+      NotReadableError: "The camera is used by another program.",
+    };
+    setState("error", texts[error.name] ?? `The camera cannot be used: ${error.message}`);
+  }
+}
+
+function makeVideo() {
+  const element = document.createElement("video");
+  element.muted = element.playsInline = true;
+  return element;
 }
 
 async function open(file) {
   if (!file) return;
   try {
-    if (file.type.startsWith("video/")) {
-      await play((element) => { element.src = URL.createObjectURL(file); });
-    } else {
-      const bitmap = await createImageBitmap(file);
-      stop();
-      still = bitmap;
-      send();
+    if (file.type.startsWith("video/")) await openVideo(file);
+    else {
+      const element = await createImageBitmap(file);
+      start({ kind: "still", element });
+      await readStill();
     }
   } catch {
-    say(`${file.name} is no picture or video that this browser can show.`, true);
+    stop();
+    setState("error", `${file.name ?? "This"} is no picture or video that this browser can show.`);
   }
 }
 
-$("camera").addEventListener("click", toggleCamera);
-$("file").addEventListener("change", (event) => open(event.target.files[0]));
-$("file-label").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("file").click(); }
+async function openVideo(file) {
+  const element = makeVideo();
+  const url = URL.createObjectURL(file);
+  await new Promise((resolve, reject) => {
+    element.onloadeddata = resolve;
+    element.onerror = reject;
+    element.src = url;
+  });
+  start({ kind: "video", element, url });
+  $("seek").max = element.duration;
+  element.addEventListener("timeupdate", showClock);
+  element.addEventListener("seeked", next);
+  for (const event of ["play", "pause", "ended"])
+    element.addEventListener(event, () => { $("play").textContent = element.paused ? "Play" : "Pause"; });
+  next();
+  await element.play();
+}
+
+function showClock() {
+  if (source?.kind !== "video") return;
+  const { currentTime, duration } = source.element;
+  const clock = (t) => `${Math.floor(t / 60)}:${String(Math.floor(t % 60)).padStart(2, "0")}`;
+  $("clock").textContent = `${clock(currentTime)} of ${clock(duration)}`;
+  if (document.activeElement !== $("seek")) $("seek").value = currentTime;
+}
+
+// Saving.
+
+function save(kind) {
+  const moments = source?.kind === "still" || !saved.length ? [{ time: 0, faces: shown.faces }] : saved;
+  if (kind === "png") canvas.toBlob((blob) => offer(blob, "faces.png"));
+  const faces = moments.flatMap(({ time, faces }) => faces.map(({ key, ...face }) => ({ time, ...face })));
+  if (kind === "json") offer(new Blob([JSON.stringify(faces, null, 1)], { type: "application/json" }), "faces.json");
+  if (kind === "csv") offer(new Blob([toCsv(faces)], { type: "text/csv" }), "faces.csv");
+}
+
+function toCsv(faces) {
+  const names = faces.length ? Object.keys(faces[0].probabilities) : [];
+  const head = ["time", "track", "left", "top", "right", "bottom", "score", "label", "probability", "unsure", ...names];
+  const rows = faces.map((f) => [
+    f.time.toFixed(3), f.track ?? "", ...f.box.map((x) => x.toFixed(1)), f.score, f.label, f.probability,
+    f.unsure === null ? "" : Number(f.unsure), ...names.map((name) => f.probabilities[name]),
+  ]);
+  return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
+}
+
+function offer(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// Controls.
+
+$("camera").addEventListener("click", () => {
+  if (source?.kind === "camera") { stop(); shown = null; setState("empty"); say("The camera is off."); }
+  else startCamera();
 });
-$("smoothing").addEventListener("change", sendSmoothing);
+$("turn").addEventListener("click", () => { facing = facing === "user" ? "environment" : "user"; stop(); startCamera(); });
+$("mirror").addEventListener("change", draw);
+$("file").addEventListener("change", (event) => { open(event.target.files[0]); event.target.value = ""; });
+$("smoothing").addEventListener("change", () => engine.setSmoothing(Number($("smoothing").value)));
+$("play").addEventListener("click", () => {
+  const { element } = source;
+  if (element.paused) element.play(); else element.pause();
+});
+$("seek").addEventListener("input", () => { source.element.currentTime = Number($("seek").value); next(); });
+for (const button of document.querySelectorAll("[data-save]"))
+  button.addEventListener("click", () => shown && save(button.dataset.save));
+canvas.addEventListener("click", (event) => {
+  if (!shown) return;
+  const scale = canvas.width / canvas.clientWidth;
+  let x = event.offsetX * scale;
+  const y = event.offsetY * scale;
+  if (isMirrored()) x = canvas.width - x;
+  const hit = shown.faces.find(({ box: [left, top, right, bottom] }) => x >= left && x <= right && y >= top && y <= bottom);
+  if (hit) select(hit.key);
+});
 const stage = $("stage");
 document.addEventListener("dragover", (event) => { event.preventDefault(); stage.classList.add("over"); });
 document.addEventListener("dragleave", () => stage.classList.remove("over"));
@@ -239,12 +428,26 @@ document.addEventListener("drop", (event) => {
   stage.classList.remove("over");
   open(event.dataTransfer.files[0]);
 });
-for (const [name, tint] of Object.entries(COLORS)) {
-  const item = document.createElement("li");
-  const patch = document.createElement("span");
-  patch.style.background = tint;
-  item.append(patch, name);
-  $("legend").append(item);
+for (const [name, text] of SAMPLES) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "sample";
+  const image = document.createElement("img");
+  image.src = `samples/${name}.jpg`;
+  image.alt = text;
+  button.append(image);
+  button.addEventListener("click", async () => open(await (await fetch(image.src)).blob()));
+  $("samples").append(button);
 }
-connect();
-if (new URLSearchParams(location.search).has("camera")) toggleCamera();
+function showLegend(names) {
+  $("legend").replaceChildren(...names.map((name) => {
+    const item = document.createElement("li");
+    const patch = document.createElement("span");
+    patch.style.background = color(name);
+    item.append(patch, name);
+    return item;
+  }));
+}
+fetch("/healthz").then((answer) => answer.json()).then(({ classes }) => showLegend(classes)).catch(() => {});
+window.deepfer = { get shown() { return shown; }, get saved() { return saved; } }; // for tests
+if (new URLSearchParams(location.search).has("camera")) startCamera();

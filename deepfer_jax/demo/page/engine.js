@@ -1,0 +1,69 @@
+// The program that finds faces: here the server that the page came from.
+
+const RETRY = 1000; // milliseconds
+
+export class Offline extends Error {}
+
+export class Server {
+  // onState is told "offline" and "online".
+  constructor(onState) {
+    this.onState = onState;
+    this.smoothing = 0.4;
+    // Behind the # it is in no server's log.
+    this.token = new URLSearchParams(location.hash.slice(1)).get("token");
+    this.connect();
+  }
+
+  query() { return this.token ? `?token=${encodeURIComponent(this.token)}` : ""; }
+
+  connect() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/v1/stream${this.query()}`);
+    this.socket = socket;
+    this.sent = 0;
+    this.pending = new Map();
+    socket.onopen = () => { this.setSmoothing(this.smoothing); this.onState("online"); };
+    socket.onmessage = (event) => {
+      const answer = JSON.parse(event.data);
+      const request = this.pending.get(answer.frame);
+      if (!request) return; // of no frame, or of one that is no longer waited for
+      this.pending.delete(answer.frame);
+      if (answer.error) request.reject(Object.assign(new Error(answer.error), answer));
+      else request.resolve(answer);
+    };
+    socket.onclose = () => {
+      for (const request of this.pending.values()) request.reject(new Offline());
+      this.pending.clear();
+      this.onState("offline");
+      setTimeout(() => this.connect(), RETRY);
+    };
+  }
+
+  get isOnline() { return this.socket.readyState === WebSocket.OPEN; }
+
+  setSmoothing(seconds) {
+    this.smoothing = seconds;
+    if (this.isOnline) this.socket.send(JSON.stringify({ smoothing: seconds }));
+  }
+
+  // A frame of a camera or video, as a JPEG: its faces, with tracks.
+  readFrame(blob) {
+    if (!this.isOnline) return Promise.reject(new Offline());
+    const number = ++this.sent;
+    return new Promise((resolve, reject) => {
+      this.pending.set(number, { resolve, reject });
+      this.socket.send(blob);
+    });
+  }
+
+  // A photograph: its faces, small ones too.
+  async readPhoto(blob) {
+    let response;
+    try {
+      response = await fetch(`/v1/analyze${this.query()}`, { method: "POST", body: blob });
+    } catch { throw new Offline(); }
+    const answer = await response.json();
+    if (!response.ok) throw Object.assign(new Error(answer.error), answer);
+    return answer;
+  }
+}
