@@ -20,8 +20,8 @@ from deepfer_jax.outputs import replacing
 
 # Larger photographs are made smaller before faces are looked for.
 _LONGEST = 1920
-# Paul Tol's bright colours, told apart by the colour-blind, as the page has them; grey is
-# neutral's alone.
+# Paul Tol's bright colours, as the page has them: the colour-blind tell them apart, and
+# grey is neutral's alone.
 COLORS = {
     "angry": "#ee6677",
     "disgust": "#228833",
