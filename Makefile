@@ -6,6 +6,10 @@
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny
 #
+# make lint    ruff, mypy, and whether the documents' tables are what results/ says
+# make docs    the site, in build/docs
+# make dist    wheel and source, in build/dist
+#
 # make assets  export the models that ship again, with the jax that is installed
 #
 # FRESH=1      with `train` and `reproduce`: start over
@@ -24,7 +28,7 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,demo,video,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,demo,video,tables,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
 # What MediaPipe publishes its detectors in, for PARITY=1.
@@ -33,7 +37,7 @@ PORT ?= 8000
 ASSETS := deepfer_jax/assets
 SHIPPED = $(notdir $(patsubst %/,%,$(dir $(wildcard $(ASSETS)/*/metadata.json))))
 
-.PHONY: train demo soak reproduce assets test lint install clean
+.PHONY: train demo soak reproduce assets test lint docs dist install clean
 
 train: install
 ifdef FRESH
@@ -79,6 +83,19 @@ $(BLAZEFACE):
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/tables.py --check
+
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
+	@echo "build/docs/index.html"
+
+dist: install
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock build twine
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/twine check --strict build/dist/*
 
 install: $(STAMP)
 

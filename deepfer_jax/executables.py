@@ -70,7 +70,8 @@ class Executable:
         build_again: Callable[[Exception], jax.export.Exported] | None = None,
     ):
         self._program, self._build_again = program, build_again
-        self._weights, self._placed = tuple(weights), {}
+        self._weights = tuple(weights)
+        self._placed: dict[Any, Any] = {}
         self._options = parallel.compiler_options() | (compiler_options or {})
         self._cache = cache
         self._lock = threading.Lock()
@@ -78,7 +79,7 @@ class Executable:
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """The program's results for these arrays, on jax's default device."""
-        device = jax.config.jax_default_device
+        device = jax.config.read("jax_default_device")
         if not isinstance(device, jax.Device):  # None, or a platform's name
             device = jax.devices(device)[0]
         which = (device, *((x.shape, x.dtype.str) for x in arrays))
@@ -154,8 +155,8 @@ def _describe_processors() -> tuple:
 
 def open_folder() -> pathlib.Path | None:
     """The folder of executables, made if it is missing; None if nothing may be kept."""
-    enabled = jax.config.jax_enable_compilation_cache
-    if not enabled or jax.config.jax_compilation_cache_dir:
+    enabled = jax.config.read("jax_enable_compilation_cache")
+    if not enabled or jax.config.read("jax_compilation_cache_dir"):
         return None
     try:
         return _open(_customary_folder() / "deepfer_jax")
@@ -207,9 +208,9 @@ def _load(path: pathlib.Path, device: jax.Device) -> jax.stages.Compiled | None:
         digest, data = data[:_DIGEST_SIZE], data[_DIGEST_SIZE:]
         if digest != _digest(path, data):
             raise ValueError("damaged")
-        return serialize_executable.deserialize_and_load(
-            *pickle.loads(data), backend=device.client, execution_devices=[device]
-        )
+        parts = pickle.loads(data)
+        where = {"backend": device.client, "execution_devices": [device]}
+        return serialize_executable.deserialize_and_load(*parts, **where)
     except FileNotFoundError:
         return None
     except Exception as error:  # what a bad executable raises is not documented

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     )
     with errors.reported():
         try:
-            train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+            train_and_evaluate(_CONFIG.value, _WORKDIR.value or "")
         except Stopped as stopped:
             print(f"{stopped}; everything is saved: run again to go on")
             sys.exit(128 + stopped.signum)
@@ -98,7 +98,7 @@ def _read_value(text: str) -> Any:
 def _name_unknown_field(argv: list[str], error: Exception) -> str:
     """The line for an unknown `--config.FIELD`, with the nearest known one."""
     said = str(error).replace("\\n", " ")
-    unknown = re.search(r"\w+", said)[0]
+    unknown = re.findall(r"\w+", said)[0]
     near = re.search(r"Did you mean \W*(\w+)", said)
     given = [a.partition("=")[0] for a in argv]
     name = next((a for a in given if unknown in a.split(".")), unknown)

@@ -121,7 +121,7 @@ def _with_compiler_options(mapped: Callable) -> Callable:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
         return programs[key](*args)
 
-    call.lower = mapped.lower
+    call.lower = mapped.lower  # type: ignore[attr-defined]
     return call
 
 

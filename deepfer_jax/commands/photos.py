@@ -9,6 +9,7 @@ deepfer faces/ --face                             images that are faces already
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -65,10 +66,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     written = [path for path in (args.csv, args.parquet) if path]
     outputs.check(written, [path.resolve() for path in paths])
     cache = not args.no_cache
+    model: Predictor | Analyzer
     if args.face:
         model = Predictor(args.model, cache)
+        read = functools.partial(_read_face, model)
     else:
         model = Analyzer(args.model, args.detector, cache)
+        read = functools.partial(_read_photo, model)
     failures = 0
     with contextlib.ExitStack() as stack:
         table = _open_table(args, model.classes)
@@ -77,11 +81,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             paths = [path for path in paths if str(path) not in table.done]
         progress = Progress(len(paths), stack)
         for path in paths:
-            read = _read_face if args.face else _read_photo
-            faces, error, line = [], None, {"file": str(path)}
+            faces: list[Face] = []
+            error, line = None, {"file": str(path)}
             try:
                 image = read_image(path)
-                faces, more = read(model, image)
+                faces, more = read(image)
                 line |= more
                 if path in pictures:
                     args_of_draw = (to_rgb(image), faces, model.classes, args.bars)

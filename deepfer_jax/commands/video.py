@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     tracker = Tracker(analyzer.classes, analyzer.threshold, args.smoothing)
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(open_frames(args.input))
-        writers = []
+        writers: list[CsvWriter | VideoWriter] = []
         if args.csv:
             path = stack.enter_context(outputs.replacing(args.csv))
             writers.append(CsvWriter(path, analyzer.classes))

@@ -57,7 +57,9 @@ def audit(builder: tfds.core.DatasetBuilder) -> Audit:
     a minute on one core.
     """
     names = builder.info.features["label"].names
-    ids, splits, labels, digests, reduced = [], [], [], [], []
+    ids, splits, labels = [], [], []
+    digests: list[bytes] = []
+    reduced = []
     for split in datasets.ordered_splits(builder):
         for batch in datasets.iterate_batches(builder, split):
             ids += [name.decode() for name in batch["id"]]
@@ -65,7 +67,7 @@ def audit(builder: tfds.core.DatasetBuilder) -> Audit:
             labels += [names[label] for label in batch["label"]]
             digests += map(digest, batch["image"])
             reduced.append(_reduce(np.asarray(batch["image"])))
-    _, exact = np.unique(digests, return_inverse=True)
+    _, exact = np.unique(np.array(digests), return_inverse=True)
     pairs = _close_pairs(np.concatenate(reduced))
     first = np.unique(exact, return_index=True)[1]
     same = np.stack([first[exact], np.arange(len(exact))], axis=1)
@@ -118,9 +120,9 @@ def _close_pairs(images: np.ndarray) -> np.ndarray:
         other_coarse, other_fine = _coarse(others), _fine(others)
         for start in range(0, len(images), _BLOCK):
             block = coarse[start : start + _BLOCK]
-            pairs = np.argwhere(block @ other_coarse[start:].T > COARSE_THRESHOLD)
-            pairs = pairs[pairs[:, 0] < pairs[:, 1]] + start
-            alike = np.einsum("ij,ij->i", fine[pairs[:, 0]], other_fine[pairs[:, 1]])
+            near = np.argwhere(block @ other_coarse[start:].T > COARSE_THRESHOLD)
+            near = near[near[:, 0] < near[:, 1]] + start
+            alike = np.einsum("ij,ij->i", fine[near[:, 0]], other_fine[near[:, 1]])
             pairs.append(pairs[alike > FINE_THRESHOLD])
     return np.concatenate(pairs)
 

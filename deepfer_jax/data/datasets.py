@@ -252,7 +252,7 @@ def load_split(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
     }
     if "target" in features:
         arrays["target"] = np.empty((num, *features["target"].shape), np.float32)
-    ids = []
+    ids: list[str] = []
     for batch in iterate_batches(builder, split):
         part = slice(len(ids), len(ids) + len(batch["id"]))
         for name, array in arrays.items():
@@ -292,4 +292,4 @@ def _decoded(examples: list[dict[str, Any]], shape) -> dict[str, list]:
     batch = {name: [example[name] for example in examples] for name in examples[0]}
     # TFDS would decode by Pillow too, after a warning that OpenCV is not installed.
     images = (Image.open(io.BytesIO(encoded)) for encoded in batch["image"])
-    return batch | {"image": [np.reshape(image, shape) for image in images]}
+    return batch | {"image": [np.asarray(image).reshape(shape) for image in images]}

@@ -234,7 +234,9 @@ class FolderSource:
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
-        self._files = {usage: [] for usage in SPLITS}
+        self._files: dict[str, list[tuple[pathlib.Path, str]]] = {
+            usage: [] for usage in SPLITS
+        }
         for split in ("train", "test"):
             for class_folder in _visible(folder / split, pathlib.Path.is_dir):
                 emotion = _emotion_of(class_folder)

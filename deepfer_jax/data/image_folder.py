@@ -172,7 +172,7 @@ class ImageFolderSource:
                 f"{', '.join(sorted(unused))}"
             )
         names = {name for images in self.splits.values() for _, name in images}
-        self.classes = EMOTIONS
+        self.classes: tuple[str, ...] = EMOTIONS
         if config.unknown_classes == "keep":
             ours = [name for name in EMOTIONS if name in names]
             self.classes = (*ours, *sorted(names.difference(EMOTIONS)))
@@ -217,8 +217,8 @@ class ImageFolderSource:
                 'them differently: give --class_names "1=surprise,2=fear,..."'
             )
         else:
-            name = emotion_of(folder.name)
-            if name is None and config.unknown_classes == "keep":
+            name = emotion_of(folder.name) or ""
+            if not name and config.unknown_classes == "keep":
                 name = plain_name(folder.name)
         if name in EMOTIONS or (name and config.unknown_classes == "keep"):
             return name

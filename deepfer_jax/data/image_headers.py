@@ -263,6 +263,8 @@ _PPM = re.compile(rb"P([0-6fy])\w*" + 3 * rb"(?:(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})
 
 def _read_ppm(data: bytes) -> Header:
     match = _PPM.match(data[:4096])
+    if match is None:
+        raise ImageError("the header of the PPM is damaged")
     kind, *numbers = match.groups()
     width, height, most = (int(x or 0) for x in numbers)
     is_plain = kind in b"123"

@@ -169,7 +169,7 @@ def _open(
         raise ImageError(f"an animation of {header.num_frames} frames")
     image = Image.open(io.BytesIO(header.data), formats=(kind,))
     _check_size(*image.size, max_pixels)
-    if kind == "GIF" and image.is_animated:
+    if kind == "GIF" and getattr(image, "is_animated", False):
         raise ImageError(f"an animation of {_count_frames(image)} frames")
     # A PGM file of 16 bits is opened as 32.
     if image.mode == "F" or (image.mode == "I" and kind == "TIFF"):

@@ -175,7 +175,9 @@ class TfData:
                     digest.update(file.read(2**16))
         return digest.hexdigest()[:16]
 
-    steps_per_epoch = Resident.steps_per_epoch
+    @property
+    def steps_per_epoch(self) -> int:
+        return _steps_per_epoch(self.num_examples, self._batch_size, self._split)
 
     @property
     def ids(self) -> list[str]:
@@ -186,10 +188,10 @@ class TfData:
     def label_counts(self) -> np.ndarray:
         """int [classes]: examples of each class, for which the whole split is read."""
         labels = self._stored.map(lambda example: example["label"]).batch(4096)
-        return sum(
-            np.bincount(batch, minlength=len(self.classes))
-            for batch in labels.as_numpy_iterator()
-        )
+        counts = np.zeros(len(self.classes), int)
+        for batch in labels.as_numpy_iterator():
+            counts += np.bincount(batch, minlength=len(self.classes))
+        return counts
 
     def epoch(
         self, epoch: int, first_step: int, steps_per_call: int

@@ -68,7 +68,7 @@ def prepare(
         _check_file_format(file_format)
         folder = _manual_folder(builder, manual_dir)
         config = None
-        if key == "image_folder":
+        if key == "image_folder" and folder is not None:
             config = folder_config(name, folder, **options)
         builder = datasets.create_builder(dataset, data_dir, file_format, config)
         _download_and_prepare(builder, folder)
@@ -116,7 +116,8 @@ def _check_same_options(builder, options: dict[str, Any]) -> None:
 
 def _read_split(builder, split: str) -> dict[str, Any]:
     """{label: int [N], digest: N of them}: the images may be larger than memory."""
-    labels, digests = [], []
+    labels: list[np.ndarray] = []
+    digests: list[bytes] = []
     for batch in datasets.iterate_batches(builder, split):
         labels.append(batch["label"])
         digests += map(digest, batch["image"])
@@ -155,7 +156,7 @@ def _download_and_prepare(builder, folder: pathlib.Path | None) -> None:
 
 def _user_error(error: BaseException) -> BaseException:
     """The cause that a person can mend, whatever TFDS wrapped around it."""
-    cause = error
+    cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
             return cause

@@ -48,7 +48,7 @@ class Split:
         """Of every pixel and label, in order: other data has another one."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for name in sorted(self._arrays):
-            digest.update(np.ascontiguousarray(self._arrays[name]))
+            digest.update(np.ascontiguousarray(self._arrays[name]).data)
         return digest.hexdigest()[:16]
 
     @property

@@ -67,8 +67,9 @@ class _Watched(asyncio.Protocol):
     """What is common to both: since when it keeps others waiting, and for what."""
 
     all: set["_Watched"]
+    transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.opened = time.monotonic()
         self._closing: float | None = None
@@ -98,7 +99,7 @@ class _Watched(asyncio.Protocol):
 class HttpConnection(_Watched, H11Protocol):
     """HTTP/1.1."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if len(self.all) > limits.MAX_CONNECTIONS:
             idle = (x for x in self.all if isinstance(x, HttpConnection) and x.is_idle)
@@ -158,7 +159,7 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
 
     due = 0.0  # until when large messages of all have had their time
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._unfinished_since: float | None = None
         self._small_left, self._small_at = float(limits.SMALL_BURST), self.opened
@@ -216,7 +217,9 @@ class StreamConnection(_Watched, WebSocketsSansIOProtocol):
             if isinstance(x, StreamConnection) and x._unfinished_since is not None
         ]
         if sum(x.held for x in open_streams) > limits.MESSAGE_BYTES:
-            min(open_streams, key=lambda x: x._unfinished_since).transport.abort()
+            min(
+                open_streams, key=lambda x: x._unfinished_since or 0.0
+            ).transport.abort()
 
     def handle_events(self) -> None:
         self._has_events = bool(self.conn.events)

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 import warnings
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,6 +32,7 @@ from deepfer_jax.data.images import (
 )
 from deepfer_jax.demo.limits import LONGEST
 
+resource: ModuleType | None
 try:
     import resource
 except ImportError:  # Windows: there the server's clock alone limits it
@@ -92,7 +94,7 @@ def _send_photo(sink: BinaryIO, shared: mmap.mmap | None, photo: Photo) -> None:
         np.frombuffer(shared, np.uint8, pixels.size)[:] = pixels.ravel()
     _send(sink, {"shape": pixels.shape, "size": (photo.width, photo.height)})
     if shared is None:
-        sink.write(pixels)
+        sink.write(pixels.data)
         sink.flush()
 
 

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -148,12 +149,18 @@ class Decoder:
             shared = np.frombuffer(self._shared, np.uint8, math.prod(shape))
             return shared.reshape(shape).copy()  # for the next image comes there too
         pixels = np.empty(shape, np.uint8)
-        self._read_into(memoryview(pixels).cast("B"))
+        self._read_into(pixels.data.cast("B"))
         return pixels
+
+    def _pipes(self) -> tuple[Any, Any]:
+        """Of the process: what it reads, and what it writes."""
+        if self._process is None:
+            raise EOFError("the decoder has ended")
+        return self._process.stdin, self._process.stdout
 
     def _read_into(self, view: memoryview) -> None:
         while len(view):
-            num = self._process.stdout.readinto(view)
+            num = self._pipes()[1].readinto(view)
             if not num:
                 raise EOFError("the decoder has ended")
             view = view[num:]
@@ -161,7 +168,7 @@ class Decoder:
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while len(view):
-            view = view[self._process.stdin.write(view) :]
+            view = view[self._pipes()[0].write(view) :]
 
     def end_if_late(self) -> None:
         """Kills the process if its image has had its time: `decode` then raises."""
@@ -179,7 +186,7 @@ class Decoder:
             process, self._process = self._process, None
         if process is not None:
             process.kill()
-            for file in (process.stdin, process.stdout):
+            for file in filter(None, (process.stdin, process.stdout)):
                 with contextlib.suppress(OSError):
                     file.close()
             process.wait()

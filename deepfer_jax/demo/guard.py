@@ -103,9 +103,9 @@ class Guard:
             await _refuse(scope, receive, send_guarded, error)
         except Exception:
             _log.exception("%s failed", scope["path"])
-            error = Refused("internal", "the server failed; its log says why", 500)
+            failed = Refused("internal", "the server failed; its log says why", 500)
             if not started:
-                await _refuse(scope, receive, send_guarded, error)
+                await _refuse(scope, receive, send_guarded, failed)
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1011, "reason": ""})
 

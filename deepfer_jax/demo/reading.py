@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,7 +94,8 @@ class FairQueue:
 
     def __init__(self, max_jobs: int):
         self._max_jobs = max_jobs
-        self._heap, self._numbers = [], itertools.count()
+        self._heap: list[tuple[float, int, _Job]] = []
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
 
     def put(self, job: _Job) -> None:
@@ -206,7 +207,7 @@ class Readers:
         self._photos = FairQueue(limits.WAITING_PHOTOS)
         self._new = FairQueue(_NUM_NEW)
         self.waiting = Budget(limits.WAITING_BYTES)
-        self._known = collections.OrderedDict()
+        self._known: collections.OrderedDict[tuple, bool] = collections.OrderedDict()
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._frame_decoders = [
@@ -225,7 +226,7 @@ class Readers:
         self._is_started = True
         for decoder in (*self._frame_decoders, self._photo_decoder):
             decoder.start()
-        tasks = [(self._work, self._photos, self._photo_decoder)]
+        tasks: list[tuple] = [(self._work, self._photos, self._photo_decoder)]
         tasks += [(self._work, self._frames, d) for d in self._frame_decoders]
         tasks += [(self._work, self._new, None), (self._watch,)]
         for task, *arguments in tasks:
@@ -289,9 +290,7 @@ class Readers:
             if decoder is not None:  # another, if it was ended, before it is needed
                 decoder.start()
 
-    def _read(
-        self, job: _Job, decoder: Decoder | None, queue: FairQueue
-    ) -> Reading | None:
+    def _read(self, job: _Job, decoder: Any, queue: FairQueue) -> Reading | None:
         """Reads it, or puts it into another queue, where that is right: None."""
         if job.photo is None:
             try:

@@ -95,7 +95,7 @@ def create_app(
         try:
             with readers.waiting.hold(len(data)):
                 async with asyncio.timeout(limits.WAIT_SECONDS):
-                    reading = await readers.read_photo(Client(), data)
+                    reading = await readers.read_photo(Client(), bytes(data))
         except TimeoutError:
             raise busy() from None
         faces = [face.as_dict(analyzer.classes) for face in reading.faces]
@@ -122,7 +122,7 @@ def create_app(
             *(Route(path, _make_page(name)) for path, name in pages.items()),
         ],
         middleware=[Middleware(Guard, allowed_hosts=allowed_hosts, token=token)],
-        exception_handlers={HTTPException: _answer_error},
+        exception_handlers={HTTPException: _answer_error},  # type: ignore[dict-item]
         lifespan=lifespan,
     )
 

@@ -67,7 +67,8 @@ class _Newest:
     """The newest frame that has not been taken yet; a large one needs room."""
 
     def __init__(self, budget: Budget):
-        self._budget, self._item = budget, None
+        self._budget = budget
+        self._item: tuple[int, float, bytes] | None = None
         self._is_there = asyncio.Event()
 
     def put(self, number: int, received: float, data: bytes) -> None:
@@ -83,6 +84,7 @@ class _Newest:
         await self._is_there.wait()
         self._is_there.clear()
         item, self._item = self._item, None
+        assert item is not None
         return item
 
     def clear(self) -> None:
@@ -175,8 +177,8 @@ class _Stream:
                 answer = _describe_error(error)
             except Exception:
                 _log.exception("a frame of %d bytes failed", len(data))
-                error = Refused("internal", "the server failed; its log says why", 500)
-                answer = _describe_error(error)
+                failed = Refused("internal", "the server failed; its log says why", 500)
+                answer = _describe_error(failed)
             else:
                 taken = time.perf_counter() - started
                 answer["milliseconds"] = round(1e3 * taken, 2)

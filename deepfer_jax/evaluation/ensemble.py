@@ -35,7 +35,9 @@ def load_members(paths: Sequence[str | os.PathLike]) -> Members:
     Raises:
       UserError: a file is missing or damaged, or is of other faces.
     """
-    names, probabilities, first = [], [], None
+    names: list[str] = []
+    probabilities: list[np.ndarray] = []
+    first: dict[str, np.ndarray] = {}
     for path in map(pathlib.Path, paths):
         arrays = read_arrays(path)
         first = first or arrays
@@ -54,11 +56,12 @@ def choose(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
       probabilities: [members, faces, classes].
       labels: int [faces].
     """
-    chosen, best = [], (-1.0, 0.0)
+    chosen: list[int] = []
+    best = (-1.0, 0.0)
     while len(chosen) < len(probabilities):
         rest = [i for i in range(len(probabilities)) if i not in chosen]
         scores = {i: _score(probabilities[[*chosen, i]], labels) for i in rest}
-        winner = max(scores, key=scores.get)
+        winner = max(scores, key=lambda i: scores[i])
         if scores[winner] <= best:
             break
         chosen, best = [*chosen, winner], scores[winner]

@@ -71,7 +71,8 @@ def evaluate(
       Sums over all faces, and probabilities float32 [faces, classes].
     """
     size = parallel.round_up_to_devices(batch_size)
-    total, outputs = None, []
+    total: Any = None
+    outputs = []
     for batch in faces.in_order(size):
         num_faces = len(batch["label"])
         batch = {name: batch[name] for name in ("image", "label")}
@@ -142,7 +143,9 @@ class _Corrupted:
             images = parallel.pad_batch(batch, batch_size)["image"]
             places = first + jnp.arange(batch_size)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), places)
-            corrupted = jax.device_get(self._corrupt(keys, images))[:num_faces]
+            corrupted = jax.device_get(self._corrupt(keys, jnp.asarray(images)))[
+                :num_faces
+            ]
             yield {"image": corrupted, "label": batch["label"]}
             first += num_faces
 

@@ -10,6 +10,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 INK = "#757d88"
 SERIES = ("#2b8cc4", "#d55e00", "#1b9e77")
 _WIDTH = 4.6  # Inches: on a phone, text of 11 points is then some 11 pixels high.
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "deepfer_jax",
     "font.size": 11,

@@ -77,7 +77,7 @@ class Calibration(clu_metrics.Metric):
 
 @flax.struct.dataclass
 class Metrics(clu_metrics.Collection):
-    nll: clu_metrics.Average.from_output("losses")
+    nll: clu_metrics.Average.from_output("losses")  # type: ignore[valid-type]
     confusion_matrix: ConfusionMatrix
     calibration: Calibration
 

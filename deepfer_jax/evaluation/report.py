@@ -203,8 +203,7 @@ def _classes(results: Results) -> str:
 
 def _reliability(results: Results) -> str:
     fit, series = results.calibration, results.probabilities()
-    label = results.arrays["label"] if series else None
-    bins = {name: calibration_bins(p, label) for name, p in series.items()}
+    bins = {name: calibration_bins(p, results.labels) for name, p in series.items()}
     bins = bins or {"as evaluated": results.chosen["calibration_bins"]}
     errors = [f"{calibration_error(b):.2%} {name}" for name, b in bins.items()]
     text = f"Expected calibration error {', '.join(errors)}."
@@ -227,7 +226,7 @@ def _coverage(results: Results) -> str:
             f"No probabilities beside the numbers: {_code(results.command())}."
         )
     name, probabilities = list(series.items())[-1]
-    label = results.arrays["label"]
+    label = results.labels
     _, coverage, accuracy = coverage_curve(probabilities, label)
     if fit is None or name != "calibrated":
         chart = figures.coverage_figure(coverage, accuracy, None)

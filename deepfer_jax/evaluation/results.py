@@ -121,6 +121,11 @@ class Results(NamedTuple):
         """The evaluation that is shown in detail."""
         return self.evaluations[self.name]
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int [n]: true classes of the chosen evaluation; empty without arrays."""
+        return np.zeros(0, int) if self.arrays is None else self.arrays["label"]
+
     def probabilities(self) -> dict[str, np.ndarray]:
         """Probabilities of the chosen evaluation, float [n, classes], by their name.
 
@@ -225,7 +230,7 @@ def load_images(results: Results, data_dir: str | os.PathLike) -> np.ndarray:
             f"{error}\nor name its place by --data_dir, or leave the pictures out by "
             "--no-faces"
         ) from None
-    if faces["id"] != results.arrays["id"].tolist():
+    if results.arrays is None or faces["id"] != results.arrays["id"].tolist():
         raise UserError(
             f"{data_dir}: {name} {split} is not what {results.name} was evaluated "
             "on: evaluate again, or name its place by --data_dir"

@@ -137,7 +137,7 @@ def _sample_rows(frames: jax.Array, y: jax.Array, height: jax.Array) -> jax.Arra
     upper = jnp.floor(y)
     lower = jnp.minimum(upper + 1, height - 1)
     weights = ((y - upper) * inside / 2, (1 - y + upper) * inside / 2)
-    total = 0.0
+    total = jnp.zeros((), jnp.float32)
     for row, weight in zip((lower, upper), weights, strict=True):
         for first in (0, 1):
             taken = frames[:, row[first::2].astype(jnp.int32)].astype(jnp.float32)

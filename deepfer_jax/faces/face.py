@@ -1,9 +1,18 @@
 """What is known of one face in a frame."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+
+class FindsFaces(Protocol):
+    """What an Analyzer is to those that call it."""
+
+    detector: str
+
+    def analyze(self, frames: np.ndarray) -> "list[list[Face]]":
+        """The faces of each frame, uint8 [N, H, W, 3] or one [H, W, 3], RGB."""
 
 
 class Face(NamedTuple):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.face import Face, FindsFaces
 from deepfer_jax.faces.tiles import find_in_tiles
 from deepfer_jax.outputs import replacing
 
@@ -34,7 +33,7 @@ COLORS = {
 _OTHER = "#e69f00"
 
 
-def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
+def find_faces(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
     """The faces of a photograph of any size; boxes and landmarks in its pixels.
 
     With the detector `auto` it is searched in tiles too (`deepfer_jax.faces.tiles`).
@@ -53,7 +52,7 @@ def find_faces(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
     return scale_faces(_find(analyzer, np.asarray(small)), factor)
 
 
-def _find(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
+def _find(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
     if analyzer.detector == "auto":
         return find_in_tiles(analyzer, image)
     return analyzer.analyze(image)[0]

@@ -114,8 +114,8 @@ def _is_folder(path: str | os.PathLike) -> bool:
 
 def _read_one(analyzer: Analyzer, photo: Photo) -> Faces:
     faces = photos.find_faces(analyzer, _pixels(photo))
-    is_path = isinstance(photo, str | os.PathLike)
-    return Faces(faces, os.fspath(photo) if is_path else "", analyzer.classes)
+    source = os.fspath(photo) if isinstance(photo, str | os.PathLike) else ""
+    return Faces(faces, source, analyzer.classes)
 
 
 def _pixels(photo: Photo) -> np.ndarray:

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.boxes import shared
-from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.face import Face, FindsFaces
 
 # Sides of the squares, as parts of the picture's longer side.
 _SIDES = (0.4, 0.18)
@@ -67,7 +66,7 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(i * (length - side) / steps) for i in range(steps + 1)]
 
 
-def find_in_tiles(analyzer: Analyzer, image: np.ndarray) -> list[Face]:
+def find_in_tiles(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
     """The faces of one picture, the surest first, each once.
 
     Args:
@@ -111,7 +110,7 @@ def _is_whole(face: Face, tile: Tile, width: int, height: int) -> bool:
 
 def merge_faces(faces: Sequence[Face]) -> list[Face]:
     """Of boxes that are one face the surest is kept; surest first."""
-    kept = []
+    kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(shared(face.box, other.box) <= _MAX_SHARED for other in kept):
             kept.append(face)

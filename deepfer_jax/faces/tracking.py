@@ -81,7 +81,8 @@ class Tracker:
                 face = self._smooth(face, self._seen[number], time)
             tracked.append(face._replace(track=number))
         carried = self._carry(tracked)
-        self._seen |= {face.track: _Seen(face, time) for face in tracked}
+        for face in tracked:
+            self._seen[face.track or 0] = _Seen(face, time)
         return tracked + carried
 
     def forget(self) -> None:
@@ -114,7 +115,7 @@ class Tracker:
             )
             if free and seen.missed < self._max_missed:
                 carried.append(seen.face)
-        return sorted(carried, key=lambda face: face.track)
+        return sorted(carried, key=lambda face: face.track or 0)
 
     def _smooth(self, face: Face, seen: _Seen, time: float) -> Face:
         if self.time_constant == 0:

@@ -17,14 +17,13 @@ import os
 import pathlib
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.analyzer import Analyzer
-from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.face import Face, FindsFaces
 from deepfer_jax.faces.photos import draw_faces
 from deepfer_jax.faces.tracking import Tracker
 
@@ -152,7 +151,7 @@ def _read_video(cv2, capture, name, rate, num, is_live):
         yield moment, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def follow(analyzer: Analyzer, frames: Frames, tracker: Tracker) -> Iterator[Moment]:
+def follow(analyzer: FindsFaces, frames: Frames, tracker: Tracker) -> Iterator[Moment]:
     """Yields every frame with its faces, which keep their numbers.
 
     Raises:
@@ -173,7 +172,7 @@ def follow(analyzer: Analyzer, frames: Frames, tracker: Tracker) -> Iterator[Mom
 
 def _batches(images: Iterable[tuple[float, np.ndarray]], size: int):
     """Yields (frames of one shape, at most `size`; what broke after them or None)."""
-    batch = []
+    batch: list[tuple[float, np.ndarray]] = []
     try:
         for item in images:
             if batch and (len(batch) == size or item[1].shape != batch[0][1].shape):
@@ -224,10 +223,11 @@ class VideoWriter:
             raise UserError(f"{path}: expected a video .mp4 or .webm")
         self._codec, self._options, self._sounds = _CONTAINERS[suffix]
         self._av = import_av()
-        self._container = self._stream = None
+        self._container: Any = None
+        self._stream: Any = None
         self._sound = source if source and pathlib.Path(source).is_file() else None
         self._packets: Iterator = iter(())
-        self._next = None
+        self._next: Any = None
 
     def write(self, moment: Moment) -> None:
         height, width = (n - n % 2 for n in moment.image.shape[:2])
@@ -240,7 +240,7 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_image(picture)
         frame.pts = moment.number
         self._mux(self._stream.encode(frame))
-        self._mux_sound(until=moment.number / self._rate)
+        self._mux_sound(until=float(moment.number / self._rate))
 
     def _open(self, width: int, height: int) -> None:
         try:

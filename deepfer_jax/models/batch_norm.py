@@ -32,7 +32,7 @@ class BatchNorm(nn.BatchNorm):
     frozen: Callable[[str], bool] | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
         frozen = self.frozen is not None and self.frozen("/".join(self.path))
         if frozen or not self.train or self.is_initializing():
             return super().__call__(x, use_running_average=frozen or not self.train)

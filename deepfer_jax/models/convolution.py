@@ -56,7 +56,8 @@ def convolve(
         (n - k) // stride + 1
         for n, k, stride in zip(padded, rhs.shape[:2], window_strides, strict=True)
     )
-    strides, padding = tuple(window_strides), tuple(map(tuple, padding))
+    strides = tuple(window_strides)
+    padding = tuple((low, high) for low, high in padding)
     if rhs.shape[:2] == (1, 1):
         return _convolve(lhs, rhs, strides, padding, precision)
     if rows * columns > _FEW_PIXELS:
@@ -142,7 +143,7 @@ def convolve_as_product(
     rhs: jax.Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    dimension_numbers: jax.lax.ConvDimensionNumbers,
+    dimension_numbers: jax.lax.ConvDimensionNumbers | None,
     *,
     precision: jax.lax.PrecisionLike = None,
     **options,

@@ -127,7 +127,7 @@ class DlibResNet(nn.Module):
             where `dropout_rate` is not 0).
         """
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(Affine, dtype=self.dtype)
+        norm: Callable[..., nn.Module] = functools.partial(Affine, dtype=self.dtype)
         if self.norm == "batch":
             norm = create_norm(self, train)
         block = functools.partial(Block, conv=conv, norm=norm)

@@ -60,7 +60,7 @@ def make_preprocess(model: ConfigDict) -> Callable[[jax.Array], jax.Array]:
 
     def preprocess(images: jax.Array) -> jax.Array:
         batch, *old = images.shape
-        height, width, channels = input_shape(model, old)
+        height, width, channels = input_shape(model, (old[0], old[1], old[2]))
         if [height, width] != old[:2]:
             shape = (batch, height, width, old[2])
             images = jax.image.resize(images, shape, "linear")

@@ -177,7 +177,7 @@ class Checkpoints:
             for step in self.steps
             if (accuracy := self.metadata(step).get("accuracy")) is not None
         }
-        return max(accuracies, key=accuracies.get, default=None)
+        return max(accuracies, key=lambda step: accuracies[step], default=None)
 
     def restore(self, step: int, like: Any) -> Any:
         """Returns the state of that step, structured and placed as `like`."""

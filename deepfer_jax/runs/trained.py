@@ -81,8 +81,8 @@ def load_trained(folder: str | os.PathLike) -> TrainedModel:
       UserError: neither, or a file is missing or damaged.
     """
     is_name = os.fspath(folder) in shipped_models()
-    folder = folder if is_name else pathlib.Path(folder)
-    if is_name or (folder / METADATA).exists():
+    path = pathlib.Path(folder)
+    if is_name or (path / METADATA).exists():
         variables, metadata = load_model(folder)
         calibration = metadata.get("calibration") or {}
         return TrainedModel(
@@ -92,7 +92,7 @@ def load_trained(folder: str | os.PathLike) -> TrainedModel:
             calibration.get("temperature", 1.0),
             metadata,
         )
-    if not (folder / "config.json").exists():
+    if not (path / "config.json").exists():
         raise UserError(
             f"{folder} is neither a training run (config.json) nor an exported model "
             f"({METADATA})"

@@ -154,7 +154,7 @@ def _read(path: pathlib.Path) -> dict:
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{name}.")

@@ -65,10 +65,11 @@ class Phase(NamedTuple):
 
     def split(self, params: Any) -> tuple[Any, Any]:
         """Returns the trainable and the frozen part of a tree, as nested dicts."""
-        parts = ({}, {})
+        parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         for path, x in flatten_dict(params, sep="/").items():
             parts[0 if self.is_trainable(path) else 1][path] = x
-        return tuple(unflatten_dict(part, sep="/") for part in parts)
+        trainable, frozen = parts
+        return unflatten_dict(trainable, sep="/"), unflatten_dict(frozen, sep="/")
 
     def merge(self, trainable: Any, frozen: Any) -> Any:
         """The inverse of `split`."""

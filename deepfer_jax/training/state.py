@@ -19,8 +19,7 @@ from deepfer_jax.keys import init_key
 from deepfer_jax.training.groups import Phase
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """step counts finished updates; ema is {params, batch_stats}, or {} when off."""
 
     step: jax.Array

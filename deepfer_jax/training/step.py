@@ -157,9 +157,9 @@ def update_ema(
     if not ema:
         return ema
     new = {"params": params, "batch_stats": batch_stats}
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     # So that what does not change, as what is frozen, stays to the bit.
-    return jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, new)
+    return jax.tree.map(lambda old, new: old + rate * (new - old), ema, new)
 
 
 def steps_per_call(train: ConfigDict, steps_per_epoch: int) -> int:

@@ -192,8 +192,9 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
             copies.sum(),
             len(copies),
         )
-    return tuple(
-        create_pipeline(
+
+    def create(split, leave_out):
+        return create_pipeline(
             dataset.pipeline,
             builder,
             split,
@@ -202,11 +203,8 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
             dataset.shuffle_buffer,
             leave_out,
         )
-        for split, leave_out in (
-            (dataset.train_split, copies),
-            (dataset.validation_split, None),
-        )
-    )
+
+    return create(dataset.train_split, copies), create(dataset.validation_split, None)
 
 
 def describe_parameters(

@@ -20,6 +20,7 @@ from deepfer_jax.runs.writers import MetricWriter
 from deepfer_jax.training.progress import Progress
 
 _log = logging.getLogger(__name__)
+Metrics = dict[str, jax.Array]
 
 
 def crosses(every: int, before: int, after: int) -> bool:
@@ -52,9 +53,11 @@ class StepMetrics:
         self._train, self._steps_per_epoch = train, steps_per_epoch
         self._writer, self._progress = writer, progress
         self._step = self._first = first_step
-        self._open, self._due, self._epoch = [], None, []
+        self._open: list[Metrics] = []
+        self._due: tuple[int, int, list[Metrics]] | None = None
+        self._epoch: list[dict[str, np.ndarray]] = []
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def add(self, step: int, metrics: Metrics) -> None:
         """Takes the metrics of the steps up to `step`, just dispatched.
 
         Raises:

@@ -70,7 +70,8 @@ def _draw_skull(canvas: Canvas, person: Person, units: ActionUnits) -> None:
             x = side * (person.width + 0.03) + 0.1 * np.cos(_ROUND)
             y = -0.02 + 0.2 * np.sin(_ROUND)
             canvas.fill(x, y, 0.86 * person.skin, depth=-0.05)
-    canvas.fill(*_skull(person, units), person.skin, depth=0)
+    x, y = _skull(person, units)
+    canvas.fill(x, y, person.skin, depth=0)
 
 
 def _draw_beard(canvas: Canvas, person: Person, units: ActionUnits) -> None:

@@ -43,7 +43,8 @@ def _soft_relief(person: Person, pose: Pose, units: ActionUnits) -> np.ndarray:
     mouth = person.mouth_height
     drop = jaw_drop(units)
     gap = person.eye_gap
-    blobs = [(0, person.nose_length - 0.08, 0.08, 0.08, 0.16)]  # the nose's tip
+    # The nose's tip comes first.
+    blobs = [(0.0, person.nose_length - 0.08, 0.08, 0.08, 0.16)]
     blobs += [(0, person.nose_length + 0.07, 0.14, 0.05, -0.1)]
     blobs += [(0, mouth + 0.19 + drop, 0.2, 0.05, -0.16)]  # under the lower lip
     blobs += [(0, mouth + 0.36 + drop, 0.16, 0.12, 0.07), (0, -0.68, 0.4, 0.2, 0.06)]
