@@ -1,5 +1,6 @@
 """faces.video: colours, times, tracks, memory, and videos that are broken."""
 
+import asyncio
 import csv
 import pathlib
 import re
@@ -110,6 +111,86 @@ def test_csv_and_video_are_written(tmp_path):
     assert image[50, 30, 0] > 180
     assert image[60, 100:150].max() < 255
     assert np.abs(image[60, 100:150] - [0, 0, 200]).max(1).mean() > 40
+
+
+def write_sounding_video(path, seconds=1.5):
+    """The same square at 20 frames a second, beside a tone of 440 Hz."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libx264", 20)
+        picture.width, picture.height, picture.pix_fmt = 160, 120, "yuv420p"
+        sound = container.add_stream("aac", 48_000, layout="mono")
+        for _ in range(round(20 * seconds)):
+            frame = np.zeros((120, 160, 3), np.uint8)
+            frame[..., 2] = 200
+            frame[30 : 30 + SIDE, 10 : 10 + SIDE] = (255, 0, 0)
+            picture_frame = av.VideoFrame.from_ndarray(frame, "rgb24")
+            container.mux(picture.encode(picture_frame))
+        times = np.arange(round(48_000 * seconds)) / 48_000
+        wave = (0.5 * np.sin(2 * np.pi * 440 * times)).astype(np.float32)
+        for start in range(0, len(wave), 1024):
+            part = av.AudioFrame.from_ndarray(
+                wave[None, start : start + 1024], "fltp", "mono"
+            )
+            part.sample_rate, part.pts = 48_000, start
+            container.mux(sound.encode(part))
+        container.mux(picture.encode(None))
+        container.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "sound"), [("mp4", "h264", "aac"), ("webm", "vp9", "opus")]
+)
+def test_sound_is_kept(tmp_path, suffix, codec, sound):
+    av = pytest.importorskip("av")
+    source = write_sounding_video(tmp_path / "a.mp4")
+    out = tmp_path / f"out.{suffix}"
+    with open_frames(source) as frames:
+        writer = VideoWriter(out, frames.rate, CLASSES, source=source)
+        for moment in follow(SquareFinder(), frames, Tracker(CLASSES, 0.5)):
+            writer.write(moment)
+        writer.close()
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+        assert container.streams.audio[0].codec_context.name == sound
+        decoded = [f.to_ndarray() for f in container.decode(audio=0)]
+    wave = np.concatenate([x[0] for x in decoded])
+    assert len(wave) / 48_000 == pytest.approx(1.5, abs=0.1)
+    # The loudest frequency is still 440 Hz.
+    spectrum = np.abs(np.fft.rfft(wave[4800:52_800]))
+    assert spectrum.argmax() * 48_000 / 48_000 == pytest.approx(440, abs=2)
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"expected a video \.mp4 or \.webm"):
+        VideoWriter(tmp_path / "a.avi", 20.0, CLASSES)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_what_is_written_plays_in_a_browser(tmp_path, suffix):
+    from tests import chromium
+
+    if chromium.find() is None:
+        pytest.skip("needs Chromium")
+    out = tmp_path / f"out.{suffix}"
+    writer = VideoWriter(out, 20.0, CLASSES)
+    for moment in moments(write_video(tmp_path / "a.mp4")):
+        writer.write(moment)
+    writer.close()
+
+    async def look():
+        async with chromium.open_page(out.as_uri(), tmp_path / "profile") as page:
+            video = "document.querySelector('video')"
+            await page.until(f"{video}.readyState >= 2 || {video}.error", 30)
+            assert await page.evaluate(f"{video}.error") is None
+            assert await page.evaluate(f"{video}.videoWidth") == 160
+            await page.evaluate(f"{video}.muted = true; {video}.play()")
+            await page.until(f"{video}.ended || {video}.currentTime > 1", 30)
+
+    asyncio.run(look())
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
