@@ -79,7 +79,7 @@ class Executable:
 
     def __call__(self, *arrays: np.ndarray) -> Any:
         """The program's results for these arrays, on jax's default device."""
-        device = jax.config.read("jax_default_device")
+        device = jax.config.jax_default_device  # type: ignore[attr-defined]
         if not isinstance(device, jax.Device):  # None, or a platform's name
             device = jax.devices(device)[0]
         which = (device, *((x.shape, x.dtype.str) for x in arrays))
@@ -155,8 +155,8 @@ def _describe_processors() -> tuple:
 
 def open_folder() -> pathlib.Path | None:
     """The folder of executables, made if it is missing; None if nothing may be kept."""
-    enabled = jax.config.read("jax_enable_compilation_cache")
-    if not enabled or jax.config.read("jax_compilation_cache_dir"):
+    config: Any = jax.config
+    if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir:
         return None
     try:
         return _open(_customary_folder() / "deepfer_jax")

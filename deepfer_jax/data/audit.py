@@ -123,7 +123,7 @@ def _close_pairs(images: np.ndarray) -> np.ndarray:
             near = np.argwhere(block @ other_coarse[start:].T > COARSE_THRESHOLD)
             near = near[near[:, 0] < near[:, 1]] + start
             alike = np.einsum("ij,ij->i", fine[near[:, 0]], other_fine[near[:, 1]])
-            pairs.append(pairs[alike > FINE_THRESHOLD])
+            pairs.append(near[alike > FINE_THRESHOLD])
     return np.concatenate(pairs)
 
 

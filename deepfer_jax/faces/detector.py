@@ -93,7 +93,7 @@ def make_detect(
         raw = jnp.take_along_axis(raw, best[..., None], axis=1)
         points = decode(raw, jnp.asarray(anchors)[best], model.size)
         # From the letter box to pixels of the frame.
-        points = (points * model.size - corner) * scale
+        points = (points * model.size - corner[None, None, None]) * scale
         return suppress(points, scores, max_faces, min_score)
 
     return detect
@@ -193,7 +193,7 @@ def suppress(
         row = jnp.take_along_axis(overlaps, best[:, None, None], 1)[:, 0]
         there = left.any(1)
         group = left & (
-            (row > _MAX_OVERLAP) | (jnp.arange(row.shape[1]) == best[:, None])
+            (row > _MAX_OVERLAP) | (jnp.arange(row.shape[1])[None] == best[:, None])
         )
         weights = jnp.where(group, scores, 0.0)
         weights = weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)

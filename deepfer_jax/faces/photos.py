@@ -188,7 +188,11 @@ def _find_place(
         left = max(0.0, min(left, picture[0] - wide))
         top = max(0.0, min(top, picture[1] - high))
         candidates.append(_Box(left, top, left + wide, top + high))
-    return min(candidates, key=lambda place: sum(map(place.shared, others)))
+
+    def cost(place: _Box) -> float:
+        return sum(map(place.shared, others)) + 0.1 * place.shared(box)
+
+    return min(candidates, key=cost)
 
 
 def _draw_bars(

@@ -253,7 +253,9 @@ def test_no_mistake_is_no_picture(folder):
     arrays = dict(np.load(path))
     perfect = np.eye(7, dtype=np.float32)[arrays["label"]]
     np.savez(path, **arrays | {"probabilities": perfect})
-    assert "Every face was read rightly" in create_report(folder, data_dir="nowhere")
+    assert "Every face was classified correctly" in create_report(
+        folder, data_dir="nowhere"
+    )
 
 
 def test_class_names_are_shown_as_they_are(folder):

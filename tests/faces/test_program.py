@@ -20,7 +20,7 @@ def detect(frames, size):
     left, top = corners % 4 * SIDE, corners // 4 * SIDE
     boxes = jnp.stack([left, top, left + SIDE, top + SIDE], -1).astype(jnp.float32)
     red = frames[:, top + SIDE // 2, left + SIDE // 2, 0]
-    eyes = boxes[:, None, :2] + jnp.array([[4.0, 4], [12, 4]])
+    eyes = boxes[:, None, :2] + jnp.array([[[4.0, 4], [12, 4]]])
     return Detections(
         jnp.broadcast_to(boxes, (num, NUM_PLACES, 4)),
         red / 255,

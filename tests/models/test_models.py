@@ -343,7 +343,7 @@ def test_stage_features_by_name(name, stages):
     head = variables["params"]["head"]
     pooled = features[f"stage{stages}"].mean((1, 2))
     np.testing.assert_allclose(
-        pooled @ head["kernel"] + head["bias"],
+        pooled @ head["kernel"] + head["bias"][None],
         jax.jit(model.apply)(variables, images),
         rtol=1e-4,
         atol=1e-4,

@@ -34,7 +34,7 @@ export function findPlace(canvas, box, taken, w, h) {
     x = Math.max(0, Math.min(x, canvas.width - w));
     y = Math.max(0, Math.min(y, canvas.height - h));
     const place = { x, y, w, h };
-    const covered = taken.reduce((sum, other) => sum + shared(place, other), 0);
+    const covered = taken.reduce((sum, other) => sum + shared(place, other), 0) + 0.1 * shared(place, box);
     if (covered < least) { best = place; least = covered; }
   }
   return best;
