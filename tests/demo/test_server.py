@@ -224,3 +224,62 @@ def test_the_page_shows_the_face_and_then_none(smiling, tmp_path):
 
     with running_server() as (address, _):
         asyncio.run(look(address))
+
+
+def test_a_sample_has_a_card_and_can_be_saved(tmp_path):
+    from tests import chromium
+
+    if chromium.find() is None:
+        pytest.skip("needs Chromium")
+
+    async def look(address):
+        async with chromium.open_page(f"http://{address}/", tmp_path / "p") as page:
+            stage = "document.getElementById('stage').dataset.state"
+            await page.until(f"{stage} === 'empty'")
+            await page.until("document.querySelectorAll('.sample').length === 3")
+            await page.evaluate("document.querySelector('.sample').click()")
+            await page.until(f"{stage} === 'faces'", 60)
+            cards = await page.evaluate("document.getElementById('cards').innerText")
+            assert cards.startswith("happy 9")
+            assert "pixels wide" in cards
+            # A still has neither frames a second nor a history.
+            for name in ("numbers", "history-part", "player", "camera-options"):
+                hidden = f"document.getElementById('{name}').hidden"
+                assert await page.evaluate(hidden) is True
+            csv = await page.evaluate(
+                "new Promise((done) => { URL.createObjectURL = (blob) => "
+                "{ blob.text().then(done); return '#'; };"
+                "document.querySelector('[data-save=csv]').click(); })"
+            )
+            head, row, _ = csv.split("\n")
+            assert head.startswith("time,track,left,top,right,bottom,score,label")
+            assert ",happy,0.9" in row
+
+    with running_server() as (address, _):
+        asyncio.run(look(address))
+
+
+def test_tags_on_the_page_cover_no_other_face(tmp_path):
+    from tests import chromium
+
+    if chromium.find() is None:
+        pytest.skip("needs Chromium")
+    code = """
+    (async () => {
+      const { findPlace } = await import("./draw.js");
+      const canvas = { width: 640, height: 480 };
+      const box = { x: 100, y: 100, w: 60, h: 60 };
+      const other = { x: 80, y: 60, w: 100, h: 39 };
+      const free = findPlace(canvas, box, [], 90, 20);
+      const moved = findPlace(canvas, box, [other], 90, 20);
+      return [free.y, moved.y];
+    })()
+    """
+
+    async def look(address):
+        async with chromium.open_page(f"http://{address}/", tmp_path / "p") as page:
+            await page.until("document.querySelectorAll('.sample').length === 3")
+            assert await page.evaluate(code) == [80, 160]
+
+    with running_server() as (address, _):
+        asyncio.run(look(address))
