@@ -105,7 +105,7 @@ def test_killed_and_started_again_ends_with_the_same_bits(
     fields = {"dataset.pipeline": pipeline}
     expected = uninterrupted(pipeline)
     process = start(main_command, tmp_path, **fields)
-    rng = random.Random()
+    rng = random.Random(pipeline)
     step = rng.choice([3, 6, 8, 12, 15, 18, 21, 24])
     wait_for_step(tmp_path, step, process)
     time.sleep(rng.uniform(0, 0.3))
