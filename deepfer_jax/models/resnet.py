@@ -29,8 +29,8 @@ from deepfer_jax.models.layers import (
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+class _Block(nn.Module):
+    """What both blocks are made with."""
 
     features: int
     stride: int
@@ -40,6 +40,10 @@ class BasicBlock(nn.Module):
     last_scale_init: Callable[..., jax.Array]
     drop_path: Callable[[float], nn.Module]
     drop_rate: float
+
+
+class BasicBlock(_Block):
+    """Two 3x3 convolutions beside a shortcut."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,17 +57,8 @@ class BasicBlock(nn.Module):
         return self.act(x + self.drop_path(self.drop_rate)(y))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(_Block):
     """1x1, 3x3 (with the stride) and 1x1 to four times the channels."""
-
-    features: int
-    stride: int
-    conv: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-    act: Callable[[jax.Array], jax.Array]
-    last_scale_init: Callable[..., jax.Array]
-    drop_path: Callable[[float], nn.Module]
-    drop_rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
