@@ -29,7 +29,7 @@ ELSEWHERE = {"make train", "make test", "make lint", "make docs", "deepfer demo"
 BEFORE = {
     "docs/realtime.md": "import numpy as np\nfrom PIL import Image\n"
     "frames = np.asarray(Image.open('photos/a.png').convert('RGB'))[None]\n"
-    "faces = np.zeros((2, 48, 48), np.uint8)\n",
+    "cutouts = np.zeros((2, 48, 48), np.uint8)\n",
     "docs/backbones.md": "from configs import default\nconfig = default.get_config()\n",
 }
 IS_FILE = {"docs/tutorials/network.md": "my_network.py"}
