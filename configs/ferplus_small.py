@@ -1,4 +1,8 @@
-"""`small` on FER+, seven classes, taught by configs/ferplus_teacher.py: it ships."""
+"""`small` on FER+, seven classes, taught by configs/ferplus_teacher.py: it ships.
+
+86.3 % on PublicTest, one view. Two minutes on an H100; some three hours on two CPU
+cores.
+"""
 
 from configs import fer2013_small
 

@@ -1,4 +1,4 @@
-"""A first run on the embedded faces: above 90 % in a few minutes on two CPU cores."""
+"""A first run on drawn faces: above 90 % in a few minutes on two CPU cores."""
 
 from configs import default
 

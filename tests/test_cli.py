@@ -137,7 +137,7 @@ def test_training_by_name(run_python, small_data_dir, tmp_path):
 def test_help_has_examples(run_python):
     said = run(run_python, "--help").stdout
     assert "deepfer photos/ --csv faces.csv" in said
-    for name in ("photos", "video", "models", "train", "export"):
+    for name in ("photos", "video", "demo", "models", "train", "export"):
         assert "deepfer" in run(run_python, name, "--help").stdout
 
 

@@ -16,8 +16,9 @@ from deepfer_jax.inference import DEFAULT_MODEL
 _NUM_FILES = 8192  # of sockets that are open at a moment, those to be refused included
 
 
-def main() -> None:
-    args = _parse()
+def main(argv: list[str] | None = None, prog: str = "deepfer demo") -> None:
+    """Serves until it is interrupted."""
+    args = _parse(argv, prog)
     try:
         import uvicorn
 
@@ -54,8 +55,10 @@ def main() -> None:
     os._exit(0)
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m deepfer_jax.demo")
+def _parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Serves the page and the HTTP API."
+    )
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="a name that ships, or a folder")
     add("--detector", default="auto", choices=DETECTORS, help="short: fast, near faces")
@@ -71,7 +74,7 @@ def _parse() -> argparse.Namespace:
     add("--no-cache", action="store_true", help="keep nothing that is compiled")
     add("--token", help="what clients must know")
     add("--no_token", action="store_true", help="let anybody in who can connect")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not 0 <= args.port <= 65535:
         parser.error(f"--port: expected 0 to 65535, found {args.port}")
     if args.token is not None and not (args.token.isalnum() and args.token.isascii()):

@@ -71,10 +71,14 @@ def measure(model: str | os.PathLike, num_calls: int) -> dict[str, Any]:
         faces = analyzer.analyze(frame)[0]
         parts = {"whole": lambda frame=frame: analyzer.analyze(frame)}
         parts |= _make_parts(model, analyzer, frame, faces)
-        times = {name: _percentiles(part, num_calls) for name, part in parts.items()}
+        times = {
+            name: timing.percentiles(part, num_calls) for name, part in parts.items()
+        }
         runs.append({"cores": cores, "faces": num_faces, "found": len(faces)} | times)
     frames = np.repeat(make_frame(1)[None], _BATCH, axis=0)
-    batch = _percentiles(lambda: analyzer.analyze(frames), max(num_calls // _BATCH, 3))
+    batch = timing.percentiles(
+        lambda: analyzer.analyze(frames), max(num_calls // _BATCH, 3)
+    )
     rate = round(1e3 * _BATCH / batch["p50_ms"], 1)
     return {"runs": runs, "video": {"cores": cores, "frames_per_second": rate}}
 
@@ -123,18 +127,6 @@ def _name(model: str | os.PathLike) -> str:
     return str(
         pathlib.Path(model).absolute() if pathlib.Path(model).is_dir() else model
     )
-
-
-def _percentiles(call: Callable, num_calls: int) -> dict[str, float]:
-    for _ in range(3):
-        call()
-    times = []
-    for _ in range(num_calls):
-        start = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - start))
-    p50, p95 = np.percentile(times, [50, 95])
-    return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
 
 
 # Seconds since the parent started the process count, so they are the wall clock's.

@@ -8,10 +8,10 @@ The faces are those of three photographs that come with scikit-image and matplot
 scaled, turned and darkened into frames of 640x480 pixels.
 """
 
+import functools
 import itertools
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -152,12 +152,11 @@ def measure_recall(name: str) -> dict[str, Any]:
 def _time(detect: Callable) -> float:
     """Milliseconds of a call for one frame, median."""
     frames = np.zeros((1, _HEIGHT, _WIDTH, 3), np.uint8)
-    times = []
-    for _ in range(1 + _NUM_CALLS):
-        start = time.perf_counter()
-        jax.block_until_ready(detect(frames, np.array([_HEIGHT, _WIDTH], np.int32)))
-        times.append(1e3 * (time.perf_counter() - start))
-    return float(np.median(times[1:]))
+    size = np.array([_HEIGHT, _WIDTH], np.int32)
+    call = functools.partial(detect, frames, size)
+    return timing.percentiles(lambda: jax.block_until_ready(call()), _NUM_CALLS)[
+        "p50_ms"
+    ]
 
 
 def _find(detect: Callable, photos: dict[str, Image.Image], view: View):

@@ -57,6 +57,18 @@ def measure(
     return {name: Timings(faces[name], seconds[name]) for name in names}
 
 
+def percentiles(call: Callable[[], Any], num_calls: int) -> dict[str, float]:
+    """p50_ms and p95_ms of a call, alone, after three that are not counted."""
+
+    def task() -> int:
+        call()
+        return 1
+
+    times = measure({"call": task}, 1, 3 + num_calls)["call"]
+    p50, p95 = np.percentile(1e3 * times.seconds[0, 3:], [50, 95])
+    return {"p50_ms": round(float(p50), 3), "p95_ms": round(float(p95), 3)}
+
+
 def num_calls_in(task: Task, seconds: float) -> int:
     """How many calls of a warmed-up task fill so many seconds; at least 1."""
     start = time.perf_counter()
