@@ -9,8 +9,8 @@ RUN python -m venv /opt/deepfer \
 
 FROM python:3.12-slim
 COPY --from=build /opt/deepfer /opt/deepfer
-RUN useradd --create-home deepfer
-USER deepfer
+RUN useradd --uid 10001 --create-home deepfer
+USER 10001
 ENV PATH=/opt/deepfer/bin:$PATH
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz')"]
