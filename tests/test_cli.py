@@ -64,9 +64,9 @@ def test_a_table_is_resumed(folder, tmp_path, monkeypatch, capsys):
     assert "c.jpg" in broken["error"]
 
     calls = []
-    usual = command._read_photo
+    usual = command.find_faces
     monkeypatch.setattr(
-        command, "_read_photo", lambda *args: calls.append(args) or usual(*args)
+        command, "find_faces", lambda *args: calls.append(args) or usual(*args)
     )
     # Cut off in the second photograph's row: that one is done again, and the third.
     lines = table.read_text().splitlines(keepends=True)

@@ -125,6 +125,8 @@ class Training:
       variables: its first {params, batch_stats}, NumPy arrays.
       batch: of "fixed", numpy {image uint8 [b, H, W, 1], label int32 [b]}.
       facts: what a report says of this task.
+      state: after the steps so far.
+      inputs: yields (resident, inputs) of the next calls.
     """
 
     def __init__(self, recipe: ConfigDict, pipeline: str, builder):
@@ -155,7 +157,7 @@ class Training:
             self.batch = next(data.in_order(train.batch_size))
             data = FixedBatch(self.batch, data)
         self._create(data)
-        self._inputs = itertools.chain.from_iterable(
+        self.inputs = itertools.chain.from_iterable(
             data.epoch(epoch, 0, self._steps_per_call) for epoch in itertools.count()
         )
 
@@ -169,18 +171,19 @@ class Training:
         self.variables = jax.tree.map(
             np.array, {"params": state.params, "batch_stats": state.batch_stats}
         )
-        self._state = parallel.replicate(state)
+        self.state = parallel.replicate(state)
 
     def __call__(self) -> int:
         """Returns how many faces it trained on."""
         done = 0
         while done < self.num_steps:
-            done += self._call(*next(self._inputs))
-        jax.block_until_ready(self._state)
+            done += self.call(*next(self.inputs))
+        jax.block_until_ready(self.state)
         return done * self.recipe.train.batch_size
 
-    def _call(self, resident: Any, inputs: Any) -> int:
-        self._state, _ = self._run_steps(self._state, resident, inputs)
+    def call(self, resident: Any, inputs: Any) -> int:
+        """Runs the steps of one call; returns how many counted."""
+        self.state, _ = self._run_steps(self.state, resident, inputs)
         # The last call of an epoch may run steps that count for nothing.
         left = self._steps_per_epoch - self._step % self._steps_per_epoch
         done = min(self._steps_per_call, left)
@@ -189,16 +192,16 @@ class Training:
 
     def warm_up(self) -> None:
         """Compiles, and adds to the facts whether there is input from the host."""
-        self._call(*next(self._inputs))
+        self.call(*next(self.inputs))
         self.facts["host_input"] = self.takes_host_input()
         self()
 
     def takes_host_input(self) -> bool:
         """Whether a call, compiled before, moves anything from host to device."""
-        call = next(self._inputs)
+        call = next(self.inputs)
         try:
             with jax.transfer_guard_host_to_device("disallow"):
-                self._call(*call)
+                self.call(*call)
         except jax.errors.JaxRuntimeError as error:
             if "Disallowed host-to-device transfer" not in str(error):
                 raise

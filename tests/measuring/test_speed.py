@@ -103,7 +103,7 @@ def test_measured_steps_are_those_of_training(config, exported):
     task.num_steps = 10  # 280 faces in batches of 28
     assert task() == 280
     expected = restore_run(exported / "run").variables["params"]
-    jax.tree.map(np.testing.assert_array_equal, task._state.params, expected)
+    jax.tree.map(np.testing.assert_array_equal, task.state.params, expected)
 
 
 def test_training_document(plan):
@@ -140,17 +140,17 @@ def test_no_call_of_an_epoch_takes_from_the_host(
     task = speed_jax.Training(config, pipeline, builder)
     calls = -(-3 // steps_per_call)
     for _ in range(calls):  # compiles
-        task._call(*next(task._inputs))
+        task.call(*next(task.inputs))
     assert [task.takes_host_input() for _ in range(calls)] == [expected] * calls
     assert task() >= 88  # it still trains
-    assert np.isfinite(jax.tree.leaves(task._state.params)[0]).all()
+    assert np.isfinite(jax.tree.leaves(task.state.params)[0]).all()
 
 
 def test_the_fixed_batch_is_the_first_of_the_split(config):
     builder = datasets.load_builder(config.dataset.name, config.dataset.data_dir)
     task = speed_jax.Training(config, "fixed", builder)
     faces = datasets.load_split(builder, "train")
-    first, second = itertools.islice(task._inputs, 2)
+    first, second = itertools.islice(task.inputs, 2)
     for resident, _ in (first, second):
         np.testing.assert_array_equal(resident["image"], faces["image"][:28])
         np.testing.assert_array_equal(resident["label"], faces["label"][:28])
@@ -270,7 +270,7 @@ def test_a_step_equals_that_of_pytorch(torch, config, name, size):
     theirs = speed_torch.Training(recipe, ours.network, ours.variables, ours.batch)
     before = {k: p.detach().clone() for k, p in theirs.net.named_parameters()}
     ours(), theirs()
-    stepped = {"params": ours._state.params, "batch_stats": ours._state.batch_stats}
+    stepped = {"params": ours.state.params, "batch_stats": ours.state.batch_stats}
     expected = speed_torch.create_twin(ours.network, (size, size, 1))
     speed_torch.copy_variables(expected, stepped)
     theirs, ours = (dict(net.named_parameters()) for net in (theirs.net, expected))
@@ -293,7 +293,7 @@ def test_what_a_recipe_freezes_is_not_trained(config):
     config.optimizer.warmup_epochs = 0.0
     task = speed_jax.Training(config, "fixed", builder)
     task()
-    before, after = task.variables["params"], jax.device_get(task._state.params)
+    before, after = task.variables["params"], jax.device_get(task.state.params)
     same = jax.tree.map(np.array_equal, before, after)
     assert not same.pop("head")["kernel"]
     assert all(jax.tree.leaves(same))
