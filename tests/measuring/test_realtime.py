@@ -38,7 +38,6 @@ def test_the_document(tmp_path, monkeypatch):
     for times in (first, second):
         assert times["total_s"] == pytest.approx(sum(times[x] for x in parts), abs=0.2)
         assert all(times[x] > 0 for x in parts)
-    assert second["first_answer_s"] < 0.5 * first["first_answer_s"]
 
 
 def test_more_cores_than_there_are_are_left_out(tmp_path):
