@@ -286,9 +286,10 @@ def benchmark_realtime(
             "from measuring.realtime import measure;"
             f"print(json.dumps(measure({_name(model)!r}, {num_calls})))"
         )
-        folder = pathlib.Path(__file__).parents[1]  # where `measuring` is found
         output = subprocess.check_output(
-            [sys.executable, "-c", code], cwd=folder, text=True
+            [sys.executable, "-c", code],
+            cwd=pathlib.Path(__file__).parents[1],  # where `measuring` is found
+            text=True,
         )
         found = json.loads(output.splitlines()[-1])
         document["runs"] += found["runs"]
