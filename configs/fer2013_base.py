@@ -1,7 +1,7 @@
 """`base` on FER2013, from random weights.
 
-68.0 % on PublicTest, one view, 68.5 % with ten crops. Four minutes on an H100; five
-hours on two CPU cores.
+68.0 % on PublicTest, one view, 68.5 % with ten crops. Minutes on an H100; on two CPU
+cores five hours, estimated.
 """
 
 from configs import fer2013_small

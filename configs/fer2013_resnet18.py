@@ -1,6 +1,7 @@
 """ResNet-18 on FER2013's 48 pixels, from random weights; not trained yet.
 
-For a GPU or TPU: 2,272 MFLOPs a face, some twenty hours on two CPU cores.
+For a GPU or TPU: 2,272 MFLOPs a face, twenty hours on two CPU cores,
+estimated.
 """
 
 from configs import fer2013

@@ -1,7 +1,7 @@
 """`small` on FER2013, from random weights.
 
-68.4 % on PublicTest, one view, 69.1 % with ten crops. Two minutes on an H100; some two
-hours on two CPU cores.
+68.4 % on PublicTest, one view, 69.1 % with ten crops. Minutes on an H100; on two CPU
+cores two hours, estimated.
 """
 
 from configs import fer2013

@@ -1,6 +1,7 @@
 """`tiny` on FER2013; it ships as `fer2013_tiny`.
 
-67.6 % on PublicTest, one view. A quarter of an hour on two idle CPU cores.
+67.6 % on PublicTest, one view. A quarter of an hour on two idle CPU cores, by its
+measured speed.
 """
 
 from configs import fer2013

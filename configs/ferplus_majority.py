@@ -1,7 +1,7 @@
 """`small` on FER+ by its own protocol: eight classes, majority of ten votes.
 
-86.4 % on PublicTest, one view, 86.7 % with ten crops. Two minutes on an H100; an hour
-and a half on two CPU cores.
+86.4 % on PublicTest, one view, 86.7 % with ten crops. Minutes on an H100; on two CPU
+cores an hour and a half, estimated.
 """
 
 from configs import fer2013_small

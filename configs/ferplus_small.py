@@ -1,7 +1,7 @@
 """`small` on FER+, seven classes, taught by configs/ferplus_teacher.py: it ships.
 
-86.3 % on PublicTest, one view. Two minutes on an H100; some three hours on two CPU
-cores.
+86.3 % on PublicTest, one view. Minutes on an H100; on two CPU cores three hours,
+estimated.
 """
 
 from configs import fer2013_small

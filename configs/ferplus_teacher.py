@@ -1,6 +1,7 @@
 """`base` on FER+, seven classes, soft labels: it teaches what ships.
 
-86.3 % on PublicTest, one view. Three minutes on an H100; three hours on two CPU cores.
+86.3 % on PublicTest, one view. Minutes on an H100; on two CPU cores three
+hours, estimated.
 """
 
 from configs import fer2013_base

@@ -1,7 +1,7 @@
 """`tiny` on FER+, seven classes, taught by configs/ferplus_teacher.py: it ships.
 
-84.2 % on PublicTest, one view. Two minutes on an H100; some three hours on two CPU
-cores, most of them the teacher's.
+84.2 % on PublicTest, one view. Minutes on an H100; on two CPU cores three hours,
+estimated, most of them the teacher's.
 """
 
 from configs import ferplus_small

@@ -1,8 +1,9 @@
 """The `tiny` that ships, fine-tuned on faces of your own (data set image_folder/mine).
 
 Prepare them first: python scripts/prepare_data.py --dataset image_folder/mine
---manual_dir FOLDER. Other classes than ours are welcome: the head is new then. Seconds
-for each thousand faces on two CPU cores; how accurate it is depends on the faces.
+--manual_dir FOLDER. Other classes than ours are welcome: the head is new then.
+Seconds for each thousand faces on two CPU cores; how accurate it is depends on the
+faces.
 """
 
 from configs import default

@@ -20,6 +20,7 @@ GOLDEN = {
     "learning_rate": 0.1,
     "loss": 1.93624,
     "update_norm": 0.198542,
+    "average_moved": 0.178687,
     "parameters_before": 12.3301,
     "parameters": 12.2682,
     "batch_statistics": 8.07531,
@@ -36,11 +37,12 @@ def step():
         "label": np.arange(7, dtype=np.int32),
     }
     run, state = make_run(config)
-    before = optax.tree.norm(state.params)
+    old = jax.device_get(state.params)
     state, metrics = run(parallel.replicate(state), {}, as_inputs(batch))
     values = {name: x[0] for name, x in metrics.items()} | {
-        "parameters_before": before,
+        "parameters_before": optax.tree.norm(old),
         "parameters": optax.tree.norm(state.params),
+        "average_moved": optax.tree.norm(optax.tree.sub(state.ema["params"], old)),
         "batch_statistics": optax.tree.norm(state.batch_stats),
     }
     return {name: float(jax.device_get(x)) for name, x in values.items()}
