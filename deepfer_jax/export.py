@@ -4,7 +4,8 @@
 
 The folder holds params.safetensors (variables by path, `params/head/kernel`),
 model.jax_export (weights and uint8 [N, H, W, C] of any N in, calibrated probabilities
-[N, classes] out, with preprocessing inside, for CPU, CUDA and TPU),
+[N, classes] and what spoils the faces [N, causes] out, with preprocessing inside, for
+CPU, CUDA and TPU),
 analyze_short.jax_export and analyze_full.jax_export (the same for the faces in whole
 frames, each with a detector) and metadata.json with the digests of all. A program of an
 older jax runs in a newer one, not the reverse: `export_again` makes it anew from the
@@ -33,8 +34,10 @@ from deepfer_jax.data import datasets
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.calibration import calibrate
 from deepfer_jax.evaluation.evaluate import evaluate, open_split
-from deepfer_jax.evaluation.predict import create_eval_step, make_predict
+from deepfer_jax.evaluation.predict import create_eval_step, make_judge
+from deepfer_jax.evaluation.quality import fit_quality
 from deepfer_jax.exported import METADATA, PARAMETERS, digest_of_fields
+from deepfer_jax.faces import pose
 from deepfer_jax.faces.analyzer import analyze_name
 from deepfer_jax.faces.crop import Framing
 from deepfer_jax.faces.detector import (
@@ -46,6 +49,7 @@ from deepfer_jax.faces.program import make_analyze
 from deepfer_jax.inference import ARTEFACT
 from deepfer_jax.models import preprocess
 from deepfer_jax.models.blazeface import BLAZEFACES
+from deepfer_jax.models.quality import CAUSES, UNLEARNED
 from deepfer_jax.outputs import replacing
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.pretrained.tensors import pack_tensors
@@ -89,11 +93,11 @@ def export_run(
     calibration = None
     if calibrated:
         builder = _load_builder(dataset.name, data_dir or dataset.data_dir)
-        calibration = calibrate_network(
-            trained, builder, dataset.validation_split, batch_size
-        )
+        splits = (dataset.train_split, dataset.validation_split)
+        calibration = calibrate_network(trained, builder, splits[1], batch_size)
         path = pathlib.Path(workdir) / "calibration.json"
         path.write_text(json.dumps(calibration, indent=2) + "\n")
+        trained = add_quality(trained, builder, splits, calibration, batch_size)
     shape = trained.metadata["image_shape"]
     metadata = {
         "classes": list(trained.classes),
@@ -144,6 +148,28 @@ def calibrate_network(
     return {"dataset": builder.info.full_name, "split": split} | calibration
 
 
+def add_quality(
+    trained: TrainedModel,
+    builder: Any,
+    splits: tuple[str, str],
+    calibration: dict[str, Any],
+    batch_size: int,
+) -> TrainedModel:
+    """Returns the network with variables["quality"], as `quality.fit_quality` fits it.
+
+    Args:
+      trained: the network.
+      builder: a prepared data set.
+      splits: that it was trained and validated on.
+      calibration: of `calibrate_network`.
+      batch_size: faces a call.
+    """
+    train, validation = (open_split(builder, s, trained.classes) for s in splits)
+    limits = (calibration["threshold"], calibration["temperature"])
+    quality = fit_quality(trained, train, validation, *limits, batch_size)
+    return trained._replace(variables=trained.variables | {"quality": quality})
+
+
 def format_calibration(fit: dict[str, Any]) -> str:
     """What the export script says of a calibration."""
     return (
@@ -156,7 +182,10 @@ def format_calibration(fit: dict[str, Any]) -> str:
 
 
 def export_again(
-    model: str | os.PathLike, out: str | os.PathLike, half: bool | None = None
+    model: str | os.PathLike,
+    out: str | os.PathLike,
+    half: bool | None = None,
+    data_dir: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Makes the programs anew from an exported folder's parameters, with this jax.
 
@@ -164,9 +193,12 @@ def export_again(
       model: the exported folder.
       out: folder to write.
       half: as of `export_run`; None as it was.
+      data_dir: where the data set that it was trained on is prepared, to fit anew how
+        faces that it cannot read are told; None leaves that as it was.
 
     Raises:
-      UserError: the folder lacks its parameters or metadata, or they do not fit.
+      UserError: the folder lacks its parameters or metadata, or they do not fit; the
+        data is not there.
     """
     variables, metadata = load_model(model)
     model_config = ConfigDict(metadata["model"])
@@ -174,9 +206,18 @@ def export_again(
     shape = preprocess.input_shape(model_config, metadata["input"]["shape"])
     fresh = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
     try:
-        variables = merge_variables(fresh, variables)
+        merged = merge_variables(fresh, variables, new=("quality",))
     except ValueError as error:
         raise UserError(f"{model}: {PARAMETERS}: {error}") from None
+    variables = variables | merged
+    if data_dir is not None:
+        data, calibration = metadata["training_data"], metadata["calibration"]
+        if calibration is None:
+            raise UserError(f"{model} is not calibrated: export its run again")
+        splits = (data["train_split"], data["validation_split"])
+        trained = load_trained(model)._replace(variables=variables)
+        builder = _load_builder(data["name"], data_dir)
+        variables = add_quality(trained, builder, splits, calibration, 256).variables
     half = metadata.get("half", False) if half is None else half
     _write(pathlib.Path(out), variables, metadata, half)
     return metadata
@@ -190,8 +231,10 @@ def _write(
         kernels = {k: x.astype(np.float16) for k, x in flat.items() if x.ndim > 1}
         flat |= kernels
     metadata["weights"], metadata["half"] = list(flat), half
+    metadata["causes"] = list(CAUSES if "quality" in variables else UNLEARNED)
     metadata["faces"] = {
         "max_faces": MAX_FACES,
+        "causes": [*metadata["causes"], *pose.CAUSES],
         "detectors": {
             name: {
                 "min_score": BLAZEFACES[name].min_score,
@@ -228,20 +271,22 @@ def export_program(
       metadata: as a folder's.
 
     Returns:
-      A program of weights and uint8 [N, *input shape] -> float32 [N, classes] for
-      symbolic N; or of weights, frames uint8 [N, H, W, 3] and size int32 [2] -> (boxes,
-      scores, landmarks, mask, probabilities) for symbolic N, H and W.
+      A program of weights and uint8 [N, *input shape] -> (probabilities float32
+      [N, classes], strengths of metadata["causes"] float32 [N, causes]) for symbolic N;
+      or of weights, frames uint8 [N, H, W, 3] and size int32 [2] -> (boxes, scores,
+      landmarks, mask, probabilities, strengths of metadata["faces"]["causes"], pose)
+      for symbolic N, H and W.
     """
     weights = tuple(weights)
-    classify = _make_classify(metadata)
+    judge = _make_judge(metadata)
     if name == ARTEFACT:
         (batch,) = jax.export.symbolic_shape("batch")
         images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
-        return _export(classify, weights, images)
+        return _export(judge, weights, images)
     detector = next(d for d in FRAMINGS if analyze_name(d) == name)
     frames = jax.export.symbolic_shape("n, h, w, 3")
     return _export(
-        _make_analyze_plainly(detector, classify, metadata),
+        _make_analyze_plainly(detector, judge, metadata),
         weights,
         jax.ShapeDtypeStruct(frames, jnp.uint8),
         jax.ShapeDtypeStruct((2,), jnp.int32),
@@ -266,7 +311,7 @@ def rebuild(
 
 
 def _make_analyze_plainly(
-    detector: str, classify: Callable, metadata: dict[str, Any]
+    detector: str, judge: Callable, metadata: dict[str, Any]
 ) -> Callable:
     """Detector, cropping and classifier, with results that need no classes of ours."""
     faces = metadata["faces"]
@@ -276,31 +321,30 @@ def _make_analyze_plainly(
     )
 
     def analyze(weights, frames, size):
-        detections, probabilities = make_analyze(
+        detections, readings = make_analyze(
             detect,
-            functools.partial(classify, weights),
+            functools.partial(judge, weights),
             Framing(**about["framing"]),
             tuple(metadata["input"]["shape"]),
-            len(metadata["classes"]),
         )(frames, size)
-        return (*detections, probabilities)
+        return (*detections, *readings)
 
     return analyze
 
 
-def _make_classify(metadata: dict[str, Any]) -> Callable:
-    """Returns `classify(weights, uint8 [N, *input shape]) -> float32 [N, classes]`."""
+def _make_judge(metadata: dict[str, Any]) -> Callable:
+    """Returns `judge(weights, uint8 images) -> (probabilities, strengths)`."""
     calibration = metadata.get("calibration") or {"temperature": 1.0}
-    predict = make_predict(
+    judge = make_judge(
         ConfigDict(metadata["model"]), metadata["classes"], calibration["temperature"]
     )
 
-    def classify(weights, images):
+    def judge_with(weights, images):
         flat = dict(zip(metadata["weights"], weights, strict=True))
         variables = flax.traverse_util.unflatten_dict(flat, sep="/")
-        return predict(variables, preprocess.to_unit(images))
+        return judge(variables, preprocess.to_unit(images))
 
-    return classify
+    return judge_with
 
 
 def _export(function: Callable, *arguments: Any) -> jax.export.Exported:

@@ -33,6 +33,8 @@ ARTEFACT = "model.jax_export"
 # The model that is taken where none is named.
 DEFAULT_MODEL = "tiny"
 _MAX_BATCH = 256
+# Quality below which a face is unsure.
+QUALITY_THRESHOLD = 0.5
 
 
 class Prediction(NamedTuple):
@@ -40,18 +42,27 @@ class Prediction(NamedTuple):
 
     label is the likeliest class and probability its calibrated probability; unsure says
     that it is below the model's threshold (above it, 90 % of the validation faces were
-    classified correctly), None if the model was exported without calibration;
-    probabilities are float32 [classes].
+    classified correctly) or the quality below QUALITY_THRESHOLD, None if the model was
+    exported without calibration; probabilities are float32 [classes]; quality in [0, 1]
+    says how well the face can be read, and where it is low, reason says what spoils it
+    (covered, blurred, noisy, dark; in a picture also small, turned). Both are None of
+    models that were exported before there was quality.
     """
 
     label: str
     probability: float
     unsure: bool | None
     probabilities: np.ndarray
+    quality: float | None = None
+    reason: str | None = None
 
 
 def name_class(
-    probabilities: np.ndarray, classes: Sequence[str], threshold: float | None
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    threshold: float | None,
+    quality: float | None = None,
+    reason: str | None = None,
 ) -> Prediction:
     """The likeliest class of one face.
 
@@ -59,11 +70,37 @@ def name_class(
       probabilities: float32 [classes].
       classes: their names.
       threshold: of the model; None if it is not calibrated.
+      quality: in [0, 1], of `name_cause`; None where it is not known.
+      reason: as quality.
     """
     best = int(probabilities.argmax())
     probability = float(probabilities[best])
-    unsure = None if threshold is None else probability < threshold
-    return Prediction(classes[best], probability, unsure, probabilities)
+    unsure = None
+    if threshold is not None:
+        unsure = probability < threshold or (
+            quality is not None and quality < QUALITY_THRESHOLD
+        )
+    return Prediction(
+        classes[best], probability, unsure, probabilities, quality, reason
+    )
+
+
+def name_cause(
+    strengths: np.ndarray, causes: Sequence[str]
+) -> tuple[float, str | None]:
+    """Quality and reason of one face.
+
+    Args:
+      strengths: float32 [causes] in [0, 1], how strongly each spoils the face.
+      causes: their names.
+
+    Returns:
+      (quality in [0, 1], the strongest cause's name or, of a quality of at least
+      QUALITY_THRESHOLD, None).
+    """
+    worst = int(strengths.argmax())
+    quality = 1 - float(strengths[worst])
+    return quality, causes[worst] if quality < QUALITY_THRESHOLD else None
 
 
 class Predictor:
@@ -79,6 +116,7 @@ class Predictor:
       metadata: what is known of it; `classes`, `input`, `calibration`, ...
       classes: names of the probabilities, in order.
       threshold: probability below which a face is `unsure`, or None.
+      causes: names of what can spoil a face; empty of models from before quality.
 
     Raises:
       ModelError: there is no such model, it is damaged, or this jax cannot read it.
@@ -90,6 +128,7 @@ class Predictor:
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
+        self.causes = tuple(self.metadata.get("causes", ()))
         self._shape = tuple(self.metadata["input"]["shape"])
         self._call = Executable(
             *exported.load(ARTEFACT),
@@ -113,15 +152,29 @@ class Predictor:
         Raises:
           ModelError: an array of another type or shape.
         """
-        parts = [self._predict_part(part) for part in self._fit(faces)]
-        if not parts:
-            return np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate(parts)
+        return self._judge(faces)[0]
 
     def classify(self, faces: np.ndarray | Iterable[np.ndarray]) -> list[Prediction]:
         """The likeliest class of each face; faces and errors as for `predict`."""
-        rows = self.predict(faces)
-        return [name_class(row, self.classes, self.threshold) for row in rows]
+        named = (self.classes, self.threshold)
+        probabilities, strengths = self._judge(faces)
+        if not self.causes:
+            return [name_class(row, *named) for row in probabilities]
+        return [
+            name_class(row, *named, *name_cause(some, self.causes))
+            for row, some in zip(probabilities, strengths, strict=True)
+        ]
+
+    def _judge(
+        self, faces: np.ndarray | Iterable[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [N, classes] and strengths [N, causes]."""
+        parts = [self._judge_part(part) for part in self._fit(faces)]
+        if not parts:
+            none = np.zeros((0, len(self.classes)), np.float32)
+            return none, np.zeros((0, len(self.causes)), np.float32)
+        probabilities, strengths = zip(*parts, strict=True)
+        return np.concatenate(probabilities), np.concatenate(strengths)
 
     def _fit(self, faces: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Gives uint8 [n, *input shape], some hundred faces at a time."""
@@ -135,12 +188,15 @@ class Predictor:
         while some := list(itertools.islice(each, _MAX_BATCH)):
             yield np.stack([fit_face(face, self._shape) for face in some])
 
-    def _predict_part(self, faces: np.ndarray) -> np.ndarray:
+    def _judge_part(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fills up to a power of two, so that few batch sizes are ever compiled."""
         size = 1 << (len(faces) - 1).bit_length()
         padding = np.zeros((size - len(faces), *self._shape), np.uint8)
-        probabilities = self._call(np.concatenate([faces, padding]))
-        return np.asarray(probabilities)[: len(faces)]
+        outputs = self._call(np.concatenate([faces, padding]))
+        if not self.causes:
+            outputs = (outputs, np.zeros((size, 0), np.float32))
+        probabilities, strengths = (np.asarray(x)[: len(faces)] for x in outputs)
+        return probabilities, strengths
 
 
 def _as_many(faces: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     source.add_argument("--model", help="an exported model, to be exported again")
     add = parser.add_argument
     add("--out", required=True, help="folder to write")
-    add("--data_dir", help="of the run's data, if it has moved")
+    data = "of the run's data, if it has moved; with --model: fits its quality anew"
+    add("--data_dir", help=data)
     uncalibrated = "without temperature and threshold, which need the validation split"
     add("--uncalibrated", action="store_true", help=uncalibrated)
     add("--half", action="store_true", help="parameters in float16, at half the size")
@@ -36,7 +37,9 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             half=args.half,
         )
     else:
-        metadata = export.export_again(args.model, args.out, args.half or None)
+        metadata = export.export_again(
+            args.model, args.out, args.half or None, args.data_dir
+        )
     print(f"{metadata['num_parameters']:,} parameters exported to {args.out}")
     if metadata["calibration"]:
         print(export.format_calibration(metadata["calibration"]))

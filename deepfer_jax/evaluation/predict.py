@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from deepfer_jax import parallel
+from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.metrics import Metrics
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
+from deepfer_jax.models.quality import FEATURES, QualityHead, darkness, spoils
 from deepfer_jax.runs.trained import build_model
 
 
@@ -69,6 +71,57 @@ def make_predict(
         return jax.nn.softmax(logits / temperature)
 
     return predict
+
+
+def make_read_features(
+    model_config: ConfigDict, classes: Sequence[str]
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Returns `read(variables, images) -> (logits, features float32 [b, F])`.
+
+    Features are what the network gives its classifier. Arguments as of `make_predict`.
+
+    Raises:
+      UserError: by `read`: a network of one's own that does not keep them.
+    """
+    model = build_model(model_config, classes)
+    to_input = make_preprocess(model_config)
+
+    def read(variables, images):
+        logits, kept = model.apply(
+            variables, to_input(images), train=False, mutable=["intermediates"]
+        )
+        try:
+            (features,) = kept["intermediates"][FEATURES]
+        except KeyError:
+            raise UserError(
+                f"config.model.name: {model_config.name!r} keeps no features: end it "
+                "with deepfer_jax.models.layers.classify, or export it --uncalibrated"
+            ) from None
+        return logits, features
+
+    return read
+
+
+def make_judge(
+    model_config: ConfigDict, classes: Sequence[str], temperature: float = 1.0
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Returns `judge(variables, images) -> (probabilities, strengths)`.
+
+    As `make_predict`, and how strongly each of `quality.CAUSES` spoils the face,
+    float32 [b, 4] in [0, 1]; of variables without "quality", those of a QualityHead,
+    only how strongly UNLEARNED do.
+    """
+    predict = make_predict(model_config, classes, temperature)
+    read = make_read_features(model_config, classes)
+
+    def judge(variables, images):
+        if "quality" not in variables:
+            return predict(variables, images), darkness(images)[:, None]
+        logits, features = read(variables, images)
+        quality = QualityHead().apply({"params": variables["quality"]}, features)
+        return jax.nn.softmax(logits / temperature), spoils(quality, images)
+
+    return judge
 
 
 def create_eval_step(

@@ -19,7 +19,7 @@ import numpy as np
 from deepfer_jax.executables import Executable
 from deepfer_jax.exported import ExportedModel, ModelError
 from deepfer_jax.faces.face import Face
-from deepfer_jax.inference import DEFAULT_MODEL, name_class
+from deepfer_jax.inference import DEFAULT_MODEL, name_cause, name_class
 
 # What finds faces: "auto" is `full`, and stills are searched in tiles too (`photos`).
 DETECTORS = ("auto", "short", "full")
@@ -74,6 +74,7 @@ class Analyzer:
       classes: names of the probabilities, in order.
       threshold: probability below which a face is unsure; None if the model was
         exported without calibration.
+      causes: names of what can spoil a face.
       detector: as given.
       max_faces: that are found in one frame.
 
@@ -97,12 +98,13 @@ class Analyzer:
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}
         self.threshold = calibration.get("threshold")
-        if "detectors" not in self.metadata.get("faces", {}):
+        if "causes" not in self.metadata.get("faces", {}):
             raise ModelError(
-                f"{exported.folder} was exported before detectors could be chosen: "
+                f"{exported.folder} was exported before faces had a quality: "
                 f"python scripts/export.py --model {exported.folder} --out NEW_MODEL"
             )
         self.max_faces = self.metadata["faces"]["max_faces"]
+        self.causes = tuple(self.metadata["faces"]["causes"])
         name = analyze_name("short" if detector == "short" else "full")
         self._analyze = Executable(
             *exported.load(name),
@@ -138,8 +140,8 @@ class Analyzer:
             results = jax.device_get(self._analyze(placed, size))
             faces += [
                 [
-                    self._create_face(box, score, landmarks, probabilities)
-                    for box, score, landmarks, there, probabilities in zip(
+                    self._create_face(box, score, landmarks, *readings)
+                    for box, score, landmarks, there, *readings in zip(
                         *result, strict=True
                     )
                     if there
@@ -154,9 +156,13 @@ class Analyzer:
         score: float,
         landmarks: np.ndarray,
         probabilities: np.ndarray,
+        strengths: np.ndarray,
+        pose: np.ndarray,
     ) -> Face:
-        named = name_class(probabilities, self.classes, self.threshold)
-        return Face(box, float(score), landmarks, **named._asdict())
+        cause = name_cause(strengths, self.causes)
+        named = name_class(probabilities, self.classes, self.threshold, *cause)
+        yaw, roll = map(float, pose)
+        return Face(box, float(score), landmarks, **named._asdict(), yaw=yaw, roll=roll)
 
 
 def _check(frames: np.ndarray) -> np.ndarray:

@@ -30,6 +30,13 @@ class Face(NamedTuple):
       probabilities: float32 [classes].
       unsure: whether the probability is below the calibrated threshold; None if the
         model is not calibrated.
+      quality: in [0, 1], how well the face can be read; below
+        `inference.QUALITY_THRESHOLD` it is unsure.
+      reason: what spoils it then: covered, blurred, noisy, dark, small or turned; else
+        None.
+      yaw: degrees by which the head is turned, positive where the nose points right in
+        the picture, as the landmarks tell.
+      roll: degrees by which it is tilted, clockwise in the picture.
       track: the number that the face keeps from frame to frame; None where it is not
         followed.
     """
@@ -41,6 +48,10 @@ class Face(NamedTuple):
     probability: float
     probabilities: np.ndarray
     unsure: bool | None
+    quality: float | None = None
+    reason: str | None = None
+    yaw: float | None = None
+    roll: float | None = None
     track: int | None = None
 
     def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -50,6 +61,10 @@ class Face(NamedTuple):
             "label": self.label,
             "probability": round(self.probability, 5),
             "unsure": self.unsure,
+            "quality": rounded(self.quality, 3),
+            "reason": self.reason,
+            "yaw": rounded(self.yaw, 1),
+            "roll": rounded(self.roll, 1),
             "box": [round(float(x), 1) for x in self.box],
             "score": round(self.score, 4),
             "landmarks": [
@@ -60,3 +75,8 @@ class Face(NamedTuple):
                 for name, p in zip(classes, self.probabilities, strict=True)
             },
         }
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number of so many digits, or None where it is not known."""
+    return None if value is None else round(value, digits)

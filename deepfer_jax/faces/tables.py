@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.face import Face, rounded
 from deepfer_jax.outputs import replacing
 
 
 def columns(classes: Sequence[str]) -> list[str]:
     """Names of the columns: file, face (from 0), label, ..., a probability a class."""
-    face = ["face", "label", "probability", "unsure"]
-    box = ["left", "top", "right", "bottom", "score"]
+    face = ["face", "label", "probability", "unsure", "quality", "reason"]
+    box = ["left", "top", "right", "bottom", "score", "yaw", "roll"]
     return ["file", *face, *box, *classes, "error"]
 
 
@@ -44,6 +44,10 @@ def rows(
             "label": face.label,
             "probability": round(face.probability, 5),
             "unsure": face.unsure,
+            "quality": rounded(face.quality, 3),
+            "reason": face.reason,
+            "yaw": rounded(face.yaw, 1),
+            "roll": rounded(face.roll, 1),
             "score": round(face.score, 4),
         }
         | dict(zip(("left", "top", "right", "bottom"), _rounded(face.box), strict=True))
@@ -146,7 +150,7 @@ class ParquetTable:
         """Writes the Parquet file, and removes the other."""
         self._file.close()
         pa = self._arrow
-        types = {"file": pa.string(), "label": pa.string(), "error": pa.string()}
+        types = dict.fromkeys(("file", "label", "reason", "error"), pa.string())
         types |= {"face": pa.int32(), "unsure": pa.bool_()}
         schema = pa.schema(
             [(name, types.get(name, pa.float32())) for name in columns(self._classes)]

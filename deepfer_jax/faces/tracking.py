@@ -123,5 +123,6 @@ class Tracker:
         weight = 1 - math.exp(-(time - seen.time) / self.time_constant)
         old = seen.face.probabilities
         probabilities = old + np.float32(weight) * (face.probabilities - old)
-        named = name_class(probabilities, self._classes, self._threshold)
+        cause = (face.quality, face.reason)
+        named = name_class(probabilities, self._classes, self._threshold, *cause)
         return face._replace(**named._asdict())

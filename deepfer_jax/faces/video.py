@@ -23,7 +23,7 @@ import numpy as np
 
 from deepfer_jax.data.images import ImageError, find_images, read_image, to_rgb
 from deepfer_jax.errors import UserError
-from deepfer_jax.faces.face import Face, FindsFaces
+from deepfer_jax.faces.face import Face, FindsFaces, rounded
 from deepfer_jax.faces.photos import draw_faces
 from deepfer_jax.faces.tracking import Tracker
 
@@ -307,8 +307,9 @@ class CsvWriter:
     """Writes one row a face a frame.
 
     The columns are frame (from 0), time (seconds), track, left, top, right, bottom
-    (pixels), score, label, probability, unsure (1, 0, or empty where the model is not
-    calibrated) and a probability a class, smoothed.
+    (pixels), score, yaw, roll (degrees), label, probability, unsure (1, 0, or empty
+    where the model is not calibrated), quality, reason and a probability a class,
+    smoothed.
     """
 
     def __init__(self, path: str | os.PathLike, classes: tuple[str, ...]):
@@ -317,8 +318,9 @@ class CsvWriter:
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
         self._writer = csv.writer(self._file)
-        columns = ["frame", "time", "track", "left", "top", "right", "bottom", "score"]
-        self._writer.writerow([*columns, "label", "probability", "unsure", *classes])
+        place = ["track", "left", "top", "right", "bottom", "score", "yaw", "roll"]
+        read = ["label", "probability", "unsure", "quality", "reason"]
+        self._writer.writerow(["frame", "time", *place, *read, *classes])
 
     def write(self, moment: Moment) -> None:
         for face in moment.faces:
@@ -329,9 +331,13 @@ class CsvWriter:
                     face.track,
                     *(f"{x:.1f}" for x in face.box),
                     f"{face.score:.3f}",
+                    rounded(face.yaw, 1),
+                    rounded(face.roll, 1),
                     face.label,
                     f"{face.probability:.4f}",
                     "" if face.unsure is None else int(face.unsure),
+                    rounded(face.quality, 3),
+                    face.reason,
                     *(f"{p:.4f}" for p in face.probabilities),
                 ]
             )

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from deepfer_jax.models.convolution import Conv
 from deepfer_jax.models.layers import ConvNorm, classify, create_norm, run_stages
+from deepfer_jax.models.quality import FEATURES
 
 
 class ResidualBlock(nn.Module):
@@ -214,4 +215,6 @@ class VGG(nn.Module):
         for i in (1, 2):
             x = self.act(nn.Dense(4096, dtype=self.dtype, name=f"fc{i}")(x))
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
+        x = x.astype(jnp.float32)
+        self.sow("intermediates", FEATURES, x)
+        return nn.Dense(self.num_classes, name="head")(x)

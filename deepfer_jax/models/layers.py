@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from deepfer_jax.models.batch_norm import BatchNorm
+from deepfer_jax.models.quality import FEATURES
 
 
 def max_pool(x: jax.Array, padding: int = 0) -> jax.Array:
@@ -146,6 +147,8 @@ def run_stages(
 def classify(network: nn.Module, x: jax.Array, train: bool) -> jax.Array:
     """The end of a network: averages over the image, drops out, gives logits.
 
+    The averages are what `models.quality` reads (Flax's intermediates).
+
     Args:
       network: has num_classes and dropout_rate.
       x: [batch, height, width, channels].
@@ -155,5 +158,6 @@ def classify(network: nn.Module, x: jax.Array, train: bool) -> jax.Array:
       float32 [batch, num_classes].
     """
     x = x.astype(jnp.float32).mean((1, 2))
+    network.sow("intermediates", FEATURES, x)
     x = nn.Dropout(network.dropout_rate, deterministic=not train)(x)
     return nn.Dense(network.num_classes, name="head")(x)

@@ -99,7 +99,7 @@ def start_from(
                 f"{theirs}, found {ours}"
             )
     keeps_head = source.classes == tuple(classes)
-    new = () if keeps_head else ("params/head",)
+    new = ("quality",) if keeps_head else ("quality", "params/head")
     try:
         merged = merge_variables(variables, source.variables, new)
     except ValueError as error:
