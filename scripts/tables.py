@@ -71,6 +71,35 @@ def interval(result: dict) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
+def quality() -> str:
+    """What stays sure, and how much of it is right, without quality and with it."""
+    model = read("quality.json")["models"][0]
+    rows = [("as they are", model["clean"])]
+    rows += [
+        (f"{name.replace('_', ' ')}, severity {i}", severities[i - 1])
+        for name, severities in model["corruptions"].items()
+        if name in ("covered_eyes", "covered_mouth", "blur", "motion_blur", "noise")
+        for i in (3, 5)
+    ]
+    rows += [(f"turned by {row['yaw']}", row) for row in model["turned"] if row["yaw"]]
+    head = ["faces", "right", "sure by probability", "of them right"]
+    return table(
+        [*head, "sure with quality", "of them right"],
+        [
+            [
+                name,
+                percent(row["accuracy"], 1),
+                *(
+                    percent(row[kind][number], 1)
+                    for kind in ("by_probability", "with_quality")
+                    for number in ("coverage", "accuracy")
+                ),
+            ]
+            for name, row in rows
+        ],
+    )
+
+
 def shipped() -> str:
     """What ships, in one view, with speed and photographs."""
     photos = {
@@ -125,7 +154,12 @@ def views() -> str:
 def others() -> str:
     """Networks that were trained and do not ship."""
     rows = []
-    for folder in ("fer2013_small", "fer2013_base", "ferplus_majority"):
+    for folder in (
+        "fer2013_small",
+        "fer2013_small_clean",
+        "fer2013_base",
+        "ferplus_majority",
+    ):
         for kind in ("none", "ten_crop"):
             if result := evaluation(folder, kind):
                 rows.append(
@@ -277,7 +311,7 @@ TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         *(shipped, views, others, corruptions, peers, fine_tuning),
-        *(detectors, realtime, start_up, to_torch),
+        *(detectors, quality, realtime, start_up, to_torch),
     )
 }
 

@@ -177,7 +177,10 @@ def _shift(
     variables: dict[str, Any], features: np.ndarray, sure: np.ndarray
 ) -> dict[str, Any]:
     """Moves the bias of "none" so that COST of all faces fall from sure to spoiled."""
+    if not sure.any():
+        return variables
     none = np.asarray(QualityHead().apply({"params": variables}, features))[:, 0]
+    none = np.clip(none.astype(np.float64), 1e-12, 1 - 1e-12)
     odds = np.log(none) - np.log1p(-none)
     lowest = np.sort(odds[sure])
     at = min(round(COST * len(features)), len(lowest) - 1)

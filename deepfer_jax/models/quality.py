@@ -42,7 +42,8 @@ class QualityHead(nn.Module):
         """Of features [batch, F]: float32 [batch, 1 + len(LEARNED)]."""
         mean = self.param("mean", nn.initializers.zeros, features.shape[-1:])
         scale = self.param("scale", nn.initializers.ones, features.shape[-1:])
-        x = nn.relu(nn.Dense(_HIDDEN, name="hidden")((features - mean) / scale))
+        x = (features - mean[None]) / scale[None]
+        x = nn.relu(nn.Dense(_HIDDEN, name="hidden")(x))
         return nn.softmax(nn.Dense(1 + len(LEARNED), name="head")(x))
 
 

@@ -34,9 +34,10 @@ def measure_quality(trained: TrainedModel, builder: Any, split: str) -> dict[str
     """Reads a split's faces as they are and spoiled.
 
     Returns:
-      {dataset, split, n, clean, corruptions by name a list by severity}: each {accuracy,
-      by_probability, with_quality}, of which the latter two are {coverage, accuracy} of
-      the faces that are sure by the probability alone, and by the quality too.
+      {dataset, split, n, clean, corruptions by name a list by severity}: each
+      {accuracy, by_probability, with_quality}, of which the latter two are {coverage,
+      accuracy} of the faces that are sure by the probability alone, and by the quality
+      too.
     """
     faces = open_split(builder, split, trained.classes)
     judge = jax.jit(
@@ -83,8 +84,8 @@ def measure_turned(analyzer: Analyzer, faces: Split) -> list[dict[str, Any]]:
     """Reads heads that are turned by YAWS, to either side.
 
     Returns:
-      For each yaw {yaw, n, found, median_yaw as it was measured, accuracy, with_quality,
-      by_probability}, of those found.
+      For each yaw {yaw, n, found, median_yaw as it was measured, accuracy,
+      by_probability, with_quality}, of those found.
     """
     images = next(faces.in_order(_TURNED))["image"][..., 0]
     labels = faces.labels[: len(images)]
@@ -136,7 +137,8 @@ def turn(face: np.ndarray, yaw: float) -> np.ndarray:
     across = (np.arange(side) + 0.5) / side - 0.5
     places = (np.arange(2 * side) + 0.5) / side - 1
     for row, down in enumerate(across):
-        depth = np.sqrt(1 - (down / height) ** 2 - (across / width) ** 2)
+        depth = 1 - (down / height) ** 2 - (across / width) ** 2
+        depth = np.sqrt(np.maximum(depth, 0))
         moved = across * np.cos(angle) + width * (depth - 0.55) * np.sin(angle)
         seen = np.gradient(moved, across) > 0.05
         if seen.sum() > 1:

@@ -213,7 +213,7 @@ def test_a_model_of_before_says_what_to_do(tmp_path):
     metadata["faces"] = {"detector": "short", "max_faces": 16}
     del metadata["sha256"]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
-    with pytest.raises(ModelError, match=r"before detectors.*--out NEW_MODEL"):
+    with pytest.raises(ModelError, match=r"before faces.*--out NEW_MODEL"):
         Analyzer(tmp_path)
 
 

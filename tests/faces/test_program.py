@@ -20,22 +20,23 @@ def detect(frames, size):
     left, top = corners % 4 * SIDE, corners // 4 * SIDE
     boxes = jnp.stack([left, top, left + SIDE, top + SIDE], -1).astype(jnp.float32)
     red = frames[:, top + SIDE // 2, left + SIDE // 2, 0]
-    eyes = boxes[:, None, :2] + jnp.array([[[4.0, 4], [12, 4]]])
+    places = jnp.array([[[4.0, 4], [12, 4], [9, 8], [8, 12], [0, 8], [16, 8]]])
+    landmarks = boxes[:, None, :2] + places
     return Detections(
         jnp.broadcast_to(boxes, (num, NUM_PLACES, 4)),
         red / 255,
-        jnp.broadcast_to(eyes, (num, NUM_PLACES, 2, 2)),
+        jnp.broadcast_to(landmarks, (num, NUM_PLACES, 6, 2)),
         red > 0,
     )
 
 
-def classify(crops):
-    """Red as the first number of two."""
+def judge(crops):
+    """Red as the first number of two; one cause, stronger where there is more red."""
     red = crops[:, 4, 4, 0].astype(jnp.float32)
-    return jnp.stack([red, 255 - red], -1)
+    return jnp.stack([red, 255 - red], -1), red[:, None] / 255
 
 
-analyze = make_analyze(detect, classify, Framing(), (8, 8, 3), 2)
+analyze = make_analyze(detect, judge, Framing(), (8, 8, 3))
 analyze_jitted = jax.jit(analyze)
 
 
@@ -55,10 +56,17 @@ def frames_of(*counts, seed=0):
 )
 def test_each_face_has_its_own_probabilities(counts):
     frames, reds = frames_of(*counts)
-    found, probabilities = analyze_jitted(frames, jnp.array([64, 64]))
+    found, readings = analyze_jitted(frames, jnp.array([64, 64]))
     assert found.mask.sum(1).tolist() == list(counts)
     expected = np.stack([reds, 255.0 - reds], -1) * (reds > 0)[..., None]
-    np.testing.assert_array_equal(probabilities, expected)
+    np.testing.assert_array_equal(readings.probabilities, expected)
+    # Squares of 16 pixels, whose noses lie an eighth of half their ears' distance off.
+    yaw = np.rad2deg(np.arctan(1 / 8))
+    expected = np.stack([reds / 255, 0 * reds + 0.6, 0 * reds + yaw / 90], -1)
+    expected *= (reds > 0)[..., None]
+    np.testing.assert_allclose(readings.strengths, expected, atol=1e-6)
+    pose = np.stack([0 * reds + yaw, 0 * reds], -1) * (reds > 0)[..., None]
+    np.testing.assert_allclose(readings.pose, pose, atol=1e-5)
 
 
 def test_no_more_crops_than_needed_are_classified():
@@ -67,9 +75,9 @@ def test_no_more_crops_than_needed_are_classified():
 
     def counting(crops):
         jax.debug.callback(lambda: classified.append(len(crops)))
-        return classify(crops)
+        return judge(crops)
 
-    counted = jax.jit(make_analyze(detect, counting, Framing(), (8, 8, 3), 2))
+    counted = jax.jit(make_analyze(detect, counting, Framing(), (8, 8, 3)))
     for counts, batches in (
         ((0,), []),
         ((1,), [1]),

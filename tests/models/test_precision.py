@@ -56,10 +56,9 @@ def test_faces_are_found_and_cut_out_exactly(name):
     model = detector.model._replace(network=NoNetwork(detector))
     analyze = make_analyze(
         make_detect(detector._replace(model=model)),
-        lambda crops: crops.mean((1, 2)),
+        lambda crops: (crops.mean((1, 2)), crops.mean((1, 2))),
         Framing(),
         (48, 48, 3),
-        3,
     )
     frames = jax.ShapeDtypeStruct((2, 240, 320, 3), jnp.uint8)
     found = products(analyze, frames, jax.ShapeDtypeStruct((2,), jnp.int32))

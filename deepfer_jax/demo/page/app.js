@@ -6,7 +6,6 @@ import { Offline, Server } from "./engine.js";
 const LONGEST = 640; // pixels of the longer side of a frame that is sent
 const LONGEST_STILL = 1920;
 const HISTORY = 30; // seconds of a camera
-const SMALL = 24; // a face of fewer pixels says little
 const SAMPLES = [["astronaut", "An astronaut"], ["hopper", "A rear admiral"], ["camera", "A man with a camera"]];
 
 const $ = (id) => document.getElementById(id);
@@ -197,8 +196,8 @@ function fillCard(item, face) {
   const head = document.createElement("strong");
   head.textContent = face.track === undefined ? title(face) : `${title(face)} · face ${face.track}`;
   const note = document.createElement("small");
-  const wide = Math.round(w);
-  note.textContent = `${wide} pixels wide${wide < SMALL ? ": too small to be sure" : ""}`;
+  const why = face.reason ? `: ${face.reason}, so not sure` : "";
+  note.textContent = `${Math.round(w)} pixels wide, quality ${percent(face.quality)}${why}`;
   text.replaceChildren(head, ...rows, note);
 }
 
@@ -378,10 +377,12 @@ function save(kind) {
 
 function toCsv(faces) {
   const names = faces.length ? Object.keys(faces[0].probabilities) : [];
-  const head = ["time", "track", "left", "top", "right", "bottom", "score", "label", "probability", "unsure", ...names];
+  const head = ["time", "track", "left", "top", "right", "bottom", "score", "yaw", "roll"];
+  head.push("label", "probability", "unsure", "quality", "reason", ...names);
   const rows = faces.map((f) => [
-    f.time.toFixed(3), f.track ?? "", ...f.box.map((x) => x.toFixed(1)), f.score, f.label, f.probability,
-    f.unsure === null ? "" : Number(f.unsure), ...names.map((name) => f.probabilities[name]),
+    f.time.toFixed(3), f.track ?? "", ...f.box.map((x) => x.toFixed(1)), f.score, f.yaw, f.roll,
+    f.label, f.probability, f.unsure === null ? "" : Number(f.unsure), f.quality, f.reason ?? "",
+    ...names.map((name) => f.probabilities[name]),
   ]);
   return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
