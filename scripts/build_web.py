@@ -2,7 +2,7 @@
 
 python scripts/build_web.py --model tiny --out build/web
 
-Needs web/node_modules (npm ci --prefix web) and the extra onnx; `make web` sees to both.
+Needs web/node_modules (npm ci --prefix web) and the extra onnx: `make web` has both.
 """
 
 import argparse

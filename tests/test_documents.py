@@ -24,7 +24,8 @@ PAGES = (
     "docs/tutorials/photos.md",
 )
 # What .ci/run, tests/demo and a test below run.
-ELSEWHERE = {"make train", "make test", "make lint", "make docs", "deepfer demo"}
+ELSEWHERE = {"make train", "make test", "make lint", "make docs", "make web"}
+ELSEWHERE |= {"deepfer demo"}
 # What stands before code that shows a part.
 BEFORE = {
     "docs/realtime.md": "import numpy as np\nfrom PIL import Image\n"

@@ -125,7 +125,9 @@ TO_ELSEWHERE = """
     + "told(event.effectiveDirective)); fetch('http://127.0.0.1:9/').catch(() => {});";
   const code = new Blob([`const told = postMessage; ${told}`]);
   const worker = new Worker(URL.createObjectURL(code));
-  const inWorker = new Promise((done) => { worker.onmessage = (event) => done(event.data); });
+  const inWorker = new Promise((done) => {
+    worker.onmessage = (event) => done(event.data);
+  });
   const inPage = new Promise((done) => new Function("told", told)(done));
   return Promise.all([inWorker, inPage]);
 })()
@@ -173,10 +175,11 @@ def test_its_tracker_is_pythons(built, tmp_path):
     code = f"""
     (async () => {{
       const {{ Tracker }} = await import("./tracker.js");
-      const about = {{ classes: ["happy", "sad"], threshold: 0.6, quality_threshold: 0.5 }};
-      const tracker = new Tracker(about);
-      return {json.dumps(moments)}.map(([time, faces]) => tracker.update(faces, time).map(
-        (face) => [face.track, face.label, face.unsure, face.probability]));
+      const limits = {{ threshold: 0.6, quality_threshold: 0.5 }};
+      const tracker = new Tracker({{ classes: ["happy", "sad"], ...limits }});
+      const tell = (face) => [face.track, face.label, face.unsure, face.probability];
+      return {json.dumps(moments)}.map(
+        ([time, faces]) => tracker.update(faces, time).map(tell));
     }})()
     """
 

@@ -10,15 +10,17 @@ import functools
 import http.server
 import json
 import pathlib
-import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.boxes import overlap
 from deepfer_jax.faces.face import Face
+from deepfer_jax.faces.photos import find_faces
 
 _READ = """
 (async (url, isStill) => {
@@ -26,7 +28,8 @@ _READ = """
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  return window.deepfer.engine.ask(canvas, isStill).catch((error) => ({ error: String(error) }));
+  const told = (error) => ({ error: String(error) });
+  return window.deepfer.engine.ask(canvas, isStill).catch(told);
 })
 """
 
@@ -130,11 +133,34 @@ def join(differences: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of many pictures: sums of counts, and the largest differences."""
     sums = ("faces", "missed", "added", "labels")
     return {"pictures": len(differences)} | {
-        name: (sum if name in sums else max)(each[name] for each in differences)
+        name: sum(each[name] for each in differences)
+        if name in sums
+        else round(max(each[name] for each in differences), 6)
         for name in differences[0]
     }
 
 
-def median(values: Sequence[float]) -> float:
-    """Rounded to hundredths."""
-    return round(statistics.median(values), 2)
+async def measure_agreement(
+    page: Any, analyzer: Analyzer, photos: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, Any]:
+    """`join` of all photographs, as stills and as frames.
+
+    Both read the same pixels: each photograph as Pillow decodes it.
+
+    Args:
+      page: an open page of build/web, with the analyzer's detector.
+      analyzer: what it is compared with.
+      photos: folder of .jpg files.
+      scratch: folder that the page's server has at photos/.
+    """
+    differences: dict[bool, list] = {True: [], False: []}
+    for path in sorted(photos.glob("*.jpg")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        Image.fromarray(image).save(scratch / f"{path.stem}.png", compress_level=1)
+        for is_still, rows in differences.items():
+            answer = await read(page, f"photos/{path.stem}.png", is_still)
+            expected = (
+                find_faces(analyzer, image) if is_still else analyzer.analyze(image)[0]
+            )
+            rows.append(compare(answer["faces"], expected, analyzer.classes))
+    return {"stills": join(differences[True]), "frames": join(differences[False])}

@@ -45,15 +45,19 @@ function sample({ pixels, stride, left, top, width, height }, x, y, value) {
   y = Math.min(Math.max(y, 0), height - 1);
   const column = Math.floor(x), row = Math.floor(y);
   const fx = x - column, fy = y - row;
-  const right = column + 1 < width ? 4 : 0, lower = row + 1 < height ? 4 * stride : 0;
-  const at = 4 * ((top + row) * stride + left + column);
-  const weights = [(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy];
-  const red = mix(pixels, at, right, lower, weights);
-  const green = mix(pixels, at + 1, right, lower, weights);
-  const blue = mix(pixels, at + 2, right, lower, weights);
-  if (value.length === 1) value[0] = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue;
-  else [value[0], value[1], value[2]] = [red, green, blue];
+  const a = 4 * ((top + row) * stride + left + column);
+  const b = column + 1 < width ? a + 4 : a;
+  const lower = row + 1 < height ? 4 * stride : 0;
+  const c = a + lower, d = b + lower;
+  const wa = (1 - fx) * (1 - fy), wb = fx * (1 - fy), wc = (1 - fx) * fy, wd = fx * fy;
+  const red = wa * pixels[a] + wb * pixels[b] + wc * pixels[c] + wd * pixels[d];
+  const green = wa * pixels[a + 1] + wb * pixels[b + 1] + wc * pixels[c + 1] + wd * pixels[d + 1];
+  const blue = wa * pixels[a + 2] + wb * pixels[b + 2] + wc * pixels[c + 2] + wd * pixels[d + 2];
+  if (value.length === 1) {
+    value[0] = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue;
+  } else {
+    value[0] = red;
+    value[1] = green;
+    value[2] = blue;
+  }
 }
-
-const mix = (pixels, at, right, lower, [a, b, c, d]) =>
-  a * pixels[at] + b * pixels[at + right] + c * pixels[at + lower] + d * pixels[at + lower + right];
