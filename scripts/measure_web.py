@@ -2,10 +2,12 @@
 
 python scripts/measure_web.py --photos FOLDER --peers downloads/peers
 
-FOLDER holds photographs (.jpg); the extra onnx is installed. build/web is what `make web` made; downloads/peers has
-the other libraries:  npm install --prefix downloads/peers --ignore-scripts
-  --legacy-peer-deps @vladmandic/human@3.3.6 @vladmandic/face-api@1.7.15
-  @tensorflow/tfjs-backend-wasm@4.22.0
+FOLDER holds photographs (.jpg). build/web is what `make web` made; the extra onnx is
+installed; downloads/peers has the other libraries:
+
+    npm install --prefix downloads/peers --ignore-scripts --legacy-peer-deps
+        @vladmandic/human@3.3.6 @vladmandic/face-api@1.7.15
+        @tensorflow/tfjs-backend-wasm@4.22.0
 """
 
 import argparse

@@ -104,7 +104,8 @@ def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
     from tests import chromium
 
     async def visit(url, end):
-        async with chromium.open_page(url, tmp_path / "profile") as page:
+        address = f"{url}anywhere/"
+        async with chromium.open_page(address, tmp_path / "profile") as page:
             await page.until("!!navigator.serviceWorker?.controller")
             end()
             await page.send("Page.reload", ignoreCache=False)
@@ -115,7 +116,7 @@ def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
             cards = await page.evaluate("document.getElementById('cards').innerText")
             assert cards.startswith("happy 9")
 
-    with web.serve({"": built}) as served:
+    with web.serve({"": tmp_path, "anywhere": built}) as served:
         asyncio.run(visit(*served))
 
 
