@@ -8,6 +8,7 @@
 #
 # make lint    ruff, mypy, and whether the documents' tables are what results/ says
 # make docs    the site, in build/docs
+# make web     the page that needs no server, for any web host, in build/web (npm)
 # make dist    wheel and source, in build/dist
 #
 # make assets  export the models that ship again, with the jax that is installed
@@ -37,7 +38,7 @@ PORT ?= 8000
 ASSETS := deepfer_jax/assets
 SHIPPED = $(notdir $(patsubst %/,%,$(dir $(wildcard $(ASSETS)/*/metadata.json))))
 
-.PHONY: train demo soak reproduce assets test lint docs dist install clean
+.PHONY: train demo soak reproduce assets test lint docs web dist install clean
 
 train: install
 ifdef FRESH
@@ -90,6 +91,11 @@ docs: install
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 	@echo "build/docs/index.html"
+
+web: install
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[onnx]"
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund --silent
+	$(BIN)/python scripts/build_web.py --model $(MODEL) --out build/web
 
 dist: install
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock build twine

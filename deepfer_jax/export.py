@@ -278,7 +278,7 @@ def export_program(
       for symbolic N, H and W.
     """
     weights = tuple(weights)
-    judge = _make_judge(metadata)
+    judge = make_judge_of_weights(metadata)
     if name == ARTEFACT:
         (batch,) = jax.export.symbolic_shape("batch")
         images = jax.ShapeDtypeStruct((batch, *metadata["input"]["shape"]), jnp.uint8)
@@ -332,7 +332,7 @@ def _make_analyze_plainly(
     return analyze
 
 
-def _make_judge(metadata: dict[str, Any]) -> Callable:
+def make_judge_of_weights(metadata: dict[str, Any]) -> Callable:
     """Returns `judge(weights, uint8 images) -> (probabilities, strengths)`."""
     calibration = metadata.get("calibration") or {"temperature": 1.0}
     judge = make_judge(

@@ -24,7 +24,8 @@ PAGES = (
     "docs/tutorials/photos.md",
 )
 # What .ci/run, tests/demo and a test below run.
-ELSEWHERE = {"make train", "make test", "make lint", "make docs", "deepfer demo"}
+ELSEWHERE = {"make train", "make test", "make lint", "make docs", "make web"}
+ELSEWHERE |= {"deepfer demo"}
 # What stands before code that shows a part.
 BEFORE = {
     "docs/realtime.md": "import numpy as np\nfrom PIL import Image\n"
@@ -215,3 +216,37 @@ def test_the_soak_held():
     for part in soak["bad_inputs"].values():
         assert part["refused"] + part["read"] == 10_000
     assert f"{soak['attacked']['p95_ms']:.0f} ms" in said("docs/http.md")
+
+
+def test_what_is_said_of_the_browser_is_what_the_file_says():
+    text, measured = said("docs/web.md"), kept("web.json")
+    speed = measured["speed"]
+    rows = {
+        "deepfer_short": "deepfer_jax, `short`",
+        "deepfer_full": "deepfer_jax, `full` (the default)",
+        "human": "@vladmandic/human 3.3.6, detector and emotion alone",
+        "face_api": "@vladmandic/face-api 1.7.15, tiny detector and expressions",
+    }
+    for program, row in rows.items():
+        taken = speed["programs"][program]["p50_ms"]
+        assert f"| {row} | {taken} |" in text
+        if program in ("human", "face_api"):
+            short, full = (
+                speed["ratio"][f"{program}_over_deepfer_{name}"]
+                for name in ("short", "full")
+            )
+            assert f"| {taken} | {short:.1f} | {full:.1f} |" in text
+    assert f"of {speed['rounds']} frames" in text
+    assert speed["programs"]["human"]["faces_a_frame"] == 1.2
+    auto, short = measured["photographs_auto"], measured["photographs_short"]
+    for found in (*auto.values(), *short.values()):
+        assert (found["missed"], found["added"], found["labels"]) == (0, 0, 0)
+        assert found["box"] <= 0.05
+        assert found["probability"] <= 0.005
+    assert auto["stills"]["probability"] <= 0.001
+    stills = auto["stills"]
+    assert f"On {stills['pictures']} photographs" in text
+    assert f"the same {stills['faces']} faces" in text
+    onnx = measured["onnxruntime"]
+    assert max(onnx["short"]["box"], onnx["full"]["box"]) < 0.001
+    assert onnx["classifier"]["probability"] < 1e-5

@@ -2,11 +2,12 @@
 
 deepfer export --workdir runs/quickstart --out models/quickstart
 deepfer export --model models/tiny --out models/again      with this jax, anew
+deepfer export --model tiny --onnx models/onnx             for where jax is not
 """
 
 import argparse
 
-from deepfer_jax import export
+from deepfer_jax import export, onnx_export
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -20,7 +21,10 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     source.add_argument("--workdir", help="a training run")
     source.add_argument("--model", help="an exported model, to be exported again")
     add = parser.add_argument
-    add("--out", required=True, help="folder to write")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", help="folder to write")
+    onnx = "folder for ONNX files of a --model and both detectors (the extra onnx)"
+    target.add_argument("--onnx", metavar="OUT", help=onnx)
     data = "of the run's data, if it has moved; with --model: fits its quality anew"
     add("--data_dir", help=data)
     uncalibrated = "without temperature and threshold, which need the validation split"
@@ -28,6 +32,12 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     add("--half", action="store_true", help="parameters in float16, at half the size")
     args = parser.parse_args(argv)
 
+    if args.onnx:
+        if args.workdir or args.data_dir or args.uncalibrated or args.half:
+            parser.error("--onnx takes --model alone: export the run with --out first")
+        metadata = onnx_export.export_onnx(args.model, args.onnx)
+        print(f"{metadata['num_parameters']:,} parameters exported to {args.onnx}")
+        return 0
     if args.workdir:
         metadata = export.export_run(
             args.workdir,

@@ -92,7 +92,7 @@ class Block(nn.Module):
         first = 2 - self.stride  # SAME of even sizes: to both sides, or to the end
         x = padded[:, first : first + height, first : first + width]
         if self.stride == 2:
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         return nn.relu(x + y)
 
 
@@ -160,7 +160,8 @@ class FullRange(nn.Module):
         for i, (features, num_blocks) in enumerate([(96, 2), (64, 2), (48, 1)], 1):
             x = nn.relu(nn.Conv(features, (1, 1), name=f"from_below{i}")(x))
             batch, height, width, _ = x.shape
-            x = jax.image.resize(x, (batch, 2 * height, 2 * width, features), "linear")
+            shape = (batch, 2 * height, 2 * width, features)
+            x = jax.image.resize(x, shape, "linear", antialias=False)
             side = nn.Conv(features, (1, 1), name=f"from_side{i}")(levels[-1 - i])
             blocks = [(features, 1, features // 2)] * num_blocks
             x = Stage(blocks, name=f"up{i}")(nn.relu(side) + x)

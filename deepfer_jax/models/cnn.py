@@ -47,7 +47,9 @@ class ResidualBlock(nn.Module):
             if self.stride > 1:
                 # Averaging, not skipping, pixels (He et al. 2019, arXiv:1812.01187).
                 strides = (self.stride, self.stride)
-                x = nn.avg_pool(x, strides, strides=strides, padding="SAME")
+                x = nn.avg_pool(
+                    x, window_shape=strides, strides=strides, padding="SAME"
+                )
             x = ConvNorm(
                 self.features, (1, 1), self.conv, self.norm, name="downsample"
             )(x)
@@ -172,7 +174,7 @@ class DoubleConv(nn.Module):
         for i in (1, 2):
             x = self.conv(self.features, (3, 3), name=f"conv{i}")(x)
             x = self.act(self.norm(name=f"norm{i}")(x))
-        return nn.max_pool(x, (2, 2), strides=(2, 2))
+        return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 class VGG(nn.Module):

@@ -79,7 +79,7 @@ class Block(nn.Module):
         y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
         y = self.drop_path(self.drop_rate)(self.norm(name="norm2")(y))
         if self.stride == 2:
-            x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+            x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
         shape = [max(a, b) for a, b in zip(x.shape[1:], y.shape[1:], strict=True)]
         return nn.relu(_pad_to(x, shape) + _pad_to(y, shape))
 

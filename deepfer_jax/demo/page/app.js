@@ -1,7 +1,7 @@
 // The page: what is looked at, what is found in it, and what is said of it.
 
 import { color, drawFaces, drawHistory, percent, title, toBox } from "./draw.js";
-import { Offline, Server } from "./engine.js";
+import { Engine, Offline, PRIVACY } from "./engine.js";
 
 const LONGEST = 640; // pixels of the longer side of a frame that is sent
 const LONGEST_STILL = 1920;
@@ -20,7 +20,7 @@ let answers = []; // times of the last answers
 let saved = []; // {time, faces} of a video, for CSV and JSON
 let isBusy = false;
 
-const engine = new Server((state) => {
+const engine = new Engine((state) => {
   if (state === "offline") setState("offline", "The program does not answer; trying again.");
   else if ($("stage").dataset.state === "offline") {
     setState(source ? "preparing" : "empty");
@@ -45,23 +45,22 @@ function say(text) {
 
 // Reading.
 
-async function toBlob(element, width, height, longest) {
+// What is read, and what is shown of it: a canvas and its bitmap.
+async function take(element, width, height, longest) {
   const scale = Math.min(1, longest / Math.max(width, height));
   const reduced = document.createElement("canvas");
   reduced.width = Math.max(1, Math.round(width * scale));
   reduced.height = Math.max(1, Math.round(height * scale));
-  reduced.getContext("2d").drawImage(element, 0, 0, reduced.width, reduced.height);
-  const bitmap = await createImageBitmap(reduced);
-  const blob = await new Promise((done) => reduced.toBlob(done, "image/jpeg", 0.92));
-  return { bitmap, blob };
+  reduced.getContext("2d", { willReadFrequently: true }).drawImage(element, 0, 0, reduced.width, reduced.height);
+  return { bitmap: await createImageBitmap(reduced), reduced };
 }
 
 async function readStill() {
   const { element, generation: mine } = source;
   setState("preparing");
-  const { bitmap, blob } = await toBlob(element, element.width, element.height, LONGEST_STILL);
+  const { bitmap, reduced } = await take(element, element.width, element.height, LONGEST_STILL);
   try {
-    const answer = await engine.readPhoto(blob);
+    const answer = await engine.readPhoto(reduced);
     if (mine !== generation) return;
     const scale = bitmap.width / answer.width;
     const faces = answer.faces.map((face, i) => ({ ...face, key: i, box: face.box.map((x) => x * scale) }));
@@ -76,8 +75,8 @@ async function readFrame(time) {
   const sent = performance.now();
   let taken = null;
   try {
-    taken = await toBlob(element, element.videoWidth, element.videoHeight, LONGEST);
-    const answer = await engine.readFrame(taken.blob);
+    taken = await take(element, element.videoWidth, element.videoHeight, LONGEST);
+    const answer = await engine.readFrame(taken.reduced);
     if (mine !== generation) return;
     const faces = answer.faces.map((face) => ({ ...face, key: face.track }));
     shown?.bitmap.close?.();
@@ -449,6 +448,7 @@ function showLegend(names) {
     return item;
   }));
 }
-fetch("/healthz").then((answer) => answer.json()).then(({ classes }) => showLegend(classes)).catch(() => {});
-window.deepfer = { get shown() { return shown; }, get saved() { return saved; } }; // for tests
+$("privacy").textContent = PRIVACY;
+engine.readClasses().then(showLegend).catch((error) => failed(error, generation));
+window.deepfer = { engine, get shown() { return shown; }, get saved() { return saved; } }; // for tests
 if (new URLSearchParams(location.search).has("camera")) startCamera();

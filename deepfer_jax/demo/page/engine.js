@@ -4,7 +4,10 @@ const RETRY = 1000; // milliseconds
 
 export class Offline extends Error {}
 
-export class Server {
+export const PRIVACY =
+  "Classifies the expression of faces. Pictures go from this page to the program on this machine and nowhere else; none is kept.";
+
+export class Engine {
   // onState is told "offline" and "online".
   constructor(onState) {
     this.onState = onState;
@@ -46,9 +49,16 @@ export class Server {
     if (this.isOnline) this.socket.send(JSON.stringify({ smoothing: seconds }));
   }
 
-  // A frame of a camera or video, as a JPEG: its faces, with tracks.
-  readFrame(blob) {
-    if (!this.isOnline) return Promise.reject(new Offline());
+  async readClasses() {
+    try {
+      return (await (await fetch("/healthz")).json()).classes;
+    } catch { throw new Offline(); }
+  }
+
+  // A frame of a camera or video, in a canvas: its faces, with tracks.
+  async readFrame(canvas) {
+    const blob = await toJpeg(canvas);
+    if (!this.isOnline) throw new Offline();
     const number = ++this.sent;
     return new Promise((resolve, reject) => {
       this.pending.set(number, { resolve, reject });
@@ -57,7 +67,8 @@ export class Server {
   }
 
   // A photograph: its faces, small ones too.
-  async readPhoto(blob) {
+  async readPhoto(canvas) {
+    const blob = await toJpeg(canvas);
     let response;
     try {
       response = await fetch(`/v1/analyze${this.query()}`, { method: "POST", body: blob });
@@ -67,3 +78,5 @@ export class Server {
     return answer;
   }
 }
+
+const toJpeg = (canvas) => new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.92));
