@@ -157,7 +157,7 @@ def _write_blocks_plainly(call: Callable, args: Any, kwargs: Any, context: Any) 
 
 def _convolve(
     params: dict[str, jax.Array], x: jax.Array, stride: int = 1, groups: int = 1
-) -> jax.Array:
+) -> Any:
     *size, _, features = params["kernel"].shape
     conv = nn.Conv(features, size, stride, feature_group_count=groups, parent=None)
     return conv.apply({"params": params}, x)
