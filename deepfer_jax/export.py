@@ -16,6 +16,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ from deepfer_jax.pretrained.tensors import pack_tensors
 from deepfer_jax.runs.trained import TrainedModel, build_model, load_model, load_trained
 from deepfer_jax.runs.workdir import read_config
 
+_log = logging.getLogger(__name__)
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The crop that suits FER2013's faces best, by detector (results/framing.json).
 FRAMINGS = {"short": Framing(1.1, -0.05), "full": Framing(1.0, 0.0)}
@@ -157,6 +159,8 @@ def add_quality(
 ) -> TrainedModel:
     """Returns the network with variables["quality"], as `quality.fit_quality` fits it.
 
+    A network that keeps no features has none, with a line in the log.
+
     Args:
       trained: the network.
       builder: a prepared data set.
@@ -166,7 +170,11 @@ def add_quality(
     """
     train, validation = (open_split(builder, s, trained.classes) for s in splits)
     limits = (calibration["threshold"], calibration["temperature"])
-    quality = fit_quality(trained, train, validation, *limits, batch_size)
+    try:
+        quality = fit_quality(trained, train, validation, *limits, batch_size)
+    except UserError as error:
+        _log.warning("covered, blurred and noisy faces will not be told: %s", error)
+        return trained
     return trained._replace(variables=trained.variables | {"quality": quality})
 
 

@@ -95,7 +95,7 @@ def make_read_features(
         except KeyError:
             raise UserError(
                 f"config.model.name: {model_config.name!r} keeps no features: end it "
-                "with deepfer_jax.models.layers.classify, or export it --uncalibrated"
+                "with deepfer_jax.models.layers.classify"
             ) from None
         return logits, features
 
