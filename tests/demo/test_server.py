@@ -252,7 +252,8 @@ def test_a_sample_has_a_card_and_can_be_saved(tmp_path):
                 "document.querySelector('[data-save=csv]').click(); })"
             )
             head, row, _ = csv.split("\n")
-            assert head.startswith("time,track,left,top,right,bottom,score,yaw,roll,label")
+            start = "time,track,left,top,right,bottom,score,yaw,roll,label"
+            assert head.startswith(start)
             assert ",happy,0.9" in row
 
     with running_server() as (address, _):
