@@ -24,6 +24,7 @@ import jax
 
 from deepfer_jax.models import cnn, dlib_resnet, resnet
 from deepfer_jax.models.layers import Stage
+from deepfer_jax.models.quality import FEATURES
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "tiny": cnn.tiny,
@@ -117,5 +118,5 @@ def stage_features(
     return {
         name: outputs["__call__"][0]
         for name, outputs in sorted(state["intermediates"].items())
-        if "__call__" in outputs
+        if name != FEATURES and "__call__" in outputs
     }

@@ -21,6 +21,7 @@ import numpy as np
 
 from deepfer_jax.errors import UserError
 from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
+from deepfer_jax.models.quality import FEATURES
 
 LICENCE = "CC0-1.0"
 _STAGE_FEATURES = dlib_resnet29.keywords["stage_features"]
@@ -171,9 +172,8 @@ def to_batch_norm(
     @jax.jit
     def measure(images):
         _, state = model.apply({"params": params}, images, mutable=["intermediates"])
-        return jax.tree.map(
-            lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), state["intermediates"]
-        )
+        inputs = {k: x for k, x in state["intermediates"].items() if k != FEATURES}
+        return jax.tree.map(lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), inputs)
 
     measured = flax.traverse_util.flatten_dict(jax.device_get(measure(images)))
     flat, statistics = dict(flax.traverse_util.flatten_dict(params)), {}

@@ -299,7 +299,7 @@ def copy_variables(net, variables: dict[str, Any]) -> None:
       RuntimeError: a name or a shape differs.
     """
     weights = {}
-    for tree in variables.values():
+    for tree in (variables["params"], variables.get("batch_stats", {})):
         for path, x in flatten_dict(tree, sep=".").items():
             x = np.asarray(x)
             if path.endswith(".kernel"):  # HWIO -> OIHW; [in, out] -> [out, in]
