@@ -70,6 +70,9 @@ def get_config() -> ConfigDict:
     augment.shift = 0.0
     # Largest shear, as a fraction.
     augment.shear = 0.0
+    # Probability of a crop as a face detector delivers it, whose scale and shift take
+    # the place of those above; and of a face of 24 pixels or more, made larger.
+    augment.framing = 0.0
     # Pixels by which edges are padded before a crop of the old size.
     augment.crop = 0
     # Largest amount added to or taken from pixels in [0, 1].

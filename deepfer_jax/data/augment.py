@@ -12,11 +12,11 @@ measured: noise is uniform or salt and pepper, not Gaussian; blur is exponential
 width of its own along each axis, not Gaussian nor along a line; covers are rectangles
 of noise and half-planes, not bands.
 
-The order is flip, blur, crop, affine, light, cover, erasing, noise. Blur and crop stand
-before the affine resampling because XLA on a CPU repeats a gather for every use of its
-pixels: with everything on, a face of 48 x 48 takes 40 microseconds so, and 110 with the
-blur after (a batch of 128, two cores). Alone: gamma 11, erasing 8, affine 7, blur 3,
-crop 3, flip, brightness and contrast 1 each.
+The order is flip, resolution, blur, crop, affine, light, cover, erasing, noise. Blur
+and crop stand before the affine resampling because XLA on a CPU repeats a gather for
+every use of its pixels: with everything on, a face of 48 x 48 takes 40 microseconds so,
+and 110 with the blur after (a batch of 128, two cores). Alone: gamma 11, erasing 8,
+affine 7, blur 3, crop 3, flip, brightness and contrast 1 each.
 """
 
 import functools
@@ -27,6 +27,7 @@ from collections.abc import Sequence
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
@@ -45,7 +46,14 @@ _LIMITS = {
     "erasing": 1.0,
     "cover": 1.0,
     "noise": 1.0,
+    "framing": 1.0,
 }
+# Of crops that detectors deliver, beside the data set's own square, as measured by
+# scripts/measure_delivery.py on Training faces in textured frames: mean and standard
+# deviation of the shift down and to the right, in sides, and of the side's log2.
+_DELIVERED_SHIFT = ((0.03, 0.055), (0.0, 0.055))
+_DELIVERED_LOG2_SIDE = (-0.11, 0.18)
+_FEWEST_PIXELS = 24
 
 
 def check_options(options: ConfigDict) -> None:
@@ -91,16 +99,19 @@ def augment(key: jax.Array, image: jax.Array, options: ConfigDict) -> jax.Array:
     dtype = jnp.float32 if image.dtype == jnp.uint8 else image.dtype
     scale = 255.0 if image.dtype == jnp.uint8 else 1.0
     image = image.astype(jnp.float32) / scale
-    keys = jax.random.split(key, 10)
+    keys = jax.random.split(key, 11)
     o = options
     if o.flip:
         image = random_flip(keys[0], image, o.flip)
+    if o.framing:
+        image = random_resolution(keys[10], image, o.framing)
     if o.blur:
         image = random_blur(keys[6], image, o.blur)
     if o.crop:
         image = random_crop(keys[2], image, o.crop)
-    if o.rotation or o.scale or o.shift or o.shear:
-        image = random_affine(keys[1], image, o.rotation, o.scale, o.shift, o.shear)
+    if o.rotation or o.scale or o.shift or o.shear or o.framing:
+        strengths = (o.rotation, o.scale, o.shift, o.shear, o.framing)
+        image = random_affine(keys[1], image, *strengths)
     if o.contrast:
         image = pix.random_contrast(keys[3], image, 1 - o.contrast, 1 + o.contrast)
     if o.brightness:
@@ -166,15 +177,63 @@ def random_affine(
     scale: float,
     shift: float,
     shear: float,
+    framing: float = 0.0,
 ) -> jax.Array:
-    """Rotation, scale, shift and shear, as one resampling, up to these strengths."""
+    """Rotation, scale, shift and shear, as one resampling, up to these strengths.
+
+    With probability `framing`, scale and shift are those of a crop that a detector
+    delivers: normal, with the deviations of BlazeFace's boxes.
+    """
     draw = jax.random.uniform(key, (5,), minval=-1.0, maxval=1.0)
     angle = jnp.deg2rad(rotation) * draw[0]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    size, slant = 1 + scale * draw[1], shear * draw[2]
+    size, slant, moved = 1 + scale * draw[1], shear * draw[2], shift * draw[3:]
+    if framing:
+        choice_key, normal_key = jax.random.split(jax.random.fold_in(key, 1))
+        normal = jax.random.normal(normal_key, (3,))
+        mean, deviation = jnp.array((_DELIVERED_LOG2_SIDE, *_DELIVERED_SHIFT)).T
+        delivered = mean + deviation * normal
+        framed = jax.random.bernoulli(choice_key, framing)
+        size = jnp.where(framed, 2.0 ** -delivered[0], size)
+        moved = jnp.where(framed, delivered[1:], moved)
     # The rotation [[cos, -sin], [sin, cos]] times the shear [[1, 0], [slant, 1]].
     matrix = jnp.array([[cos - sin * slant, -sin], [sin + cos * slant, cos]]) / size
-    return affine(image, matrix, shift * draw[3:] * jnp.array(image.shape[:2]))
+    return affine(image, matrix, moved * jnp.array(image.shape[:2]))
+
+
+def random_resolution(
+    key: jax.Array, image: jax.Array, probability: float
+) -> jax.Array:
+    """A face of fewer pixels, made larger again, with that probability.
+
+    Its height is 24 pixels up to the image's own, every one as often as the others. A
+    pixel is the average of what it covers, as a camera's is; made larger, it is
+    interpolated linearly.
+    """
+    apply_key, size_key = jax.random.split(key)
+    height, width = image.shape[:2]
+    few = min(_FEWEST_PIXELS, height)
+    index = jax.random.randint(size_key, (), 0, height - few + 1)
+    shares = np.arange(few, height + 1) / height
+    rows, columns = (
+        jnp.stack([_coarsen(n, round(n * share)) for share in shares])[index]
+        for n in (height, width)
+    )
+    coarse = jnp.einsum("ij,jkc,lk->ilc", rows, image, columns, precision="highest")
+    return jnp.where(jax.random.bernoulli(apply_key, probability), coarse, image)
+
+
+@functools.cache
+def _coarsen(size: int, few: int) -> np.ndarray:
+    """Matrix float32 [size, size]: averages into `few` pixels, interpolates back."""
+    edges = np.arange(few + 1) * size / few
+    pixels = np.arange(size)
+    cover = np.minimum(edges[1:, None], pixels + 1)
+    cover -= np.maximum(edges[:-1, None], pixels)
+    average = np.maximum(cover, 0) * few / size
+    centres = np.clip((pixels + 0.5) * few / size - 0.5, 0, few - 1)
+    back = np.maximum(1 - np.abs(centres[:, None] - np.arange(few)), 0)
+    return (back @ average).astype(np.float32)
 
 
 def random_crop(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:

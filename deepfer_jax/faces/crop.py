@@ -27,6 +27,31 @@ class Framing(NamedTuple):
     offset: float = 0.0
 
 
+class Places(NamedTuple):
+    """Where crops lie: centre [M, 2] and side [M] in pixels, x before y.
+
+    across and down are unit vectors [M, 2], along the crops' edges.
+    """
+
+    centre: jax.Array
+    side: jax.Array
+    across: jax.Array
+    down: jax.Array
+
+
+def place_crops(boxes: jax.Array, landmarks: jax.Array, framing: Framing) -> Places:
+    """Where the crops of faces lie in their frames; arguments as of `crop_faces`."""
+    corners = boxes.reshape(-1, 2, 2)
+    side = framing.margin * (corners[:, 1] - corners[:, 0]).max(-1)
+    eyes = landmarks[:, 1] - landmarks[:, 0]
+    # An eye that was not found leaves the face as it is.
+    level = jnp.where(jnp.abs(eyes).sum(-1, keepdims=True) > 0, eyes, jnp.eye(2)[:1])
+    across = level / jnp.linalg.norm(level, axis=-1, keepdims=True)
+    down = across[:, ::-1] * jnp.array([[-1.0, 1.0]])
+    centre = corners.mean(1) + framing.offset * side[:, None] * down
+    return Places(centre, side, across, down)
+
+
 def crop_faces(
     frames: jax.Array,
     frame_of: jax.Array,
@@ -52,14 +77,7 @@ def crop_faces(
     Returns:
       uint8 [M, *shape].
     """
-    corners = boxes.reshape(-1, 2, 2)
-    side = framing.margin * (corners[:, 1] - corners[:, 0]).max(-1)
-    eyes = landmarks[:, 1] - landmarks[:, 0]
-    # An eye that was not found leaves the face as it is.
-    level = jnp.where(jnp.abs(eyes).sum(-1, keepdims=True) > 0, eyes, jnp.eye(2)[:1])
-    across = level / jnp.linalg.norm(level, axis=-1, keepdims=True)
-    down = across[:, ::-1] * jnp.array([[-1.0, 1.0]])
-    centre = corners.mean(1) + framing.offset * side[:, None] * down
+    centre, side, across, down = place_crops(boxes, landmarks, framing)
     num = shape[0] * _SAMPLES
     steps = (jnp.arange(num) + 0.5) / num - 0.5
     # Pixel i covers [i, i + 1]: its value is that of the point i + 1/2.

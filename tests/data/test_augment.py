@@ -25,6 +25,7 @@ STRENGTHS = {
     "erasing": 0.5,
     "cover": 0.9,
     "noise": 0.9,
+    "framing": 0.9,
 }
 CASES = [augment_options(**{name: x}) for name, x in STRENGTHS.items()]
 CASES.append(augment_options(**STRENGTHS))
@@ -144,6 +145,41 @@ def test_random_affine_is_one_resampling_of_the_stated_transform(images):
     )
     ours = augment.random_affine(key, images[0], 20.0, 0.2, 0.1, 0.3)
     np.testing.assert_allclose(ours[:, :, 0], expected, atol=2e-6)
+
+
+def test_framing_moves_and_scales_as_detectors_do():
+    """A ramp of rows tells where a crop's rows come from."""
+    rows = jnp.broadcast_to(jnp.arange(48.0)[:, None, None], (48, 48, 1))
+
+    def crop(key):
+        return augment.random_affine(key, rows, 0.0, 0.0, 0.0, 0.0, framing=1.0)
+
+    crops = jax.jit(jax.vmap(crop))(jax.random.split(jax.random.key(0), 4000))
+    inner = np.asarray(crops)[:, 16:32, 0, 0]  # no edge is repeated there
+    sides = np.log2(np.diff(inner).mean(1))
+    down = (inner.mean(1) - 23.5) / 48
+    np.testing.assert_allclose([sides.mean(), sides.std()], [-0.11, 0.18], atol=0.01)
+    np.testing.assert_allclose([down.mean(), down.std()], [0.03, 0.055], atol=0.004)
+
+
+@pytest.mark.parametrize("few", [24, 37])
+def test_a_coarse_face_is_averaged_and_interpolated(few):
+    image = np.random.default_rng(0).random((48, 48)).astype(np.float32)
+    matrix = augment._coarsen(48, few)
+    fine = np.repeat(np.repeat(image, few, 0), few, 1)  # of 48 * few pixels
+    small = fine.reshape(few, 48, few, 48).mean((1, 3))
+    expected = jax.image.resize(small, (48, 48), "linear")
+    np.testing.assert_allclose(matrix @ image @ matrix.T, expected, atol=1e-5)
+
+
+def test_framing_keeps_some_faces_and_makes_others_coarse():
+    image = np.random.default_rng(0).random((48, 48, 1)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    resolution = jax.vmap(augment.random_resolution, in_axes=(0, None, None))
+    drawn = np.asarray(jax.jit(resolution, static_argnums=2)(keys, image, 0.5))
+    same = (drawn == image).all((1, 2, 3)).mean()
+    assert abs(same - 0.5 * (1 + 1 / 25)) < 0.04  # one of 25 sizes is its own
+    assert drawn.std((1, 2, 3)).min() > 0.2 * image.std()
 
 
 def test_affine_directions(images):
