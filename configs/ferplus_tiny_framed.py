@@ -13,5 +13,8 @@ def get_config():
     config.augment.framing = 0.5
     config.augment.cover = 0.25
     config.optimizer.learning_rate = 1.5e-3
-    config.train.num_epochs = 24
+    config.optimizer.warmup_epochs = 0.5
+    config.train.validate_every_epochs = 2
+    config.train.ema_decay = 0.998
+    config.train.num_epochs = 10
     return config

@@ -17,15 +17,17 @@ LAW = {
     "parallel": "",
     "models": "",
     "outputs": "errors",
+    "occlusion": "",
     "executables": "parallel",
     "exported": "errors",
     "inference": "executables exported",
     "pretrained": "errors outputs models",
     "data": "errors keys parallel inference",
     "runs": "errors models data pretrained exported",
-    "evaluation": "errors outputs parallel models data exported runs",
+    "evaluation": "errors outputs parallel models data exported occlusion runs",
     "training": "errors keys parallel models data pretrained runs evaluation",
-    "faces": "errors outputs models pretrained data executables exported inference",
+    "faces": "errors outputs models pretrained data executables exported inference "
+    "occlusion",
     "export": "errors outputs parallel models pretrained data exported inference runs "
     "evaluation faces",
     "onnx_export": "errors outputs models exported inference runs faces export",
@@ -37,6 +39,7 @@ LAW = {
 }
 # Programs that were exported are run where there is neither Flax nor Pillow.
 BARE = ("parallel", "executables", "exported", "inference", "errors", "outputs")
+BARE += ("occlusion",)
 BARE_FACES = ("analyzer", "boxes", "face", "tracking")
 # What exports a model is also what builds its programs again, in a function.
 LATE = {("exported", "export")}

@@ -3,6 +3,7 @@
 deepfer photos/                                   a line a photograph
 deepfer photos/ --csv faces.csv                   a table, a row a face
 deepfer photos/ --out annotated                   pictures with a tag on every face
+deepfer photos/ --explain why                     where each face was seen for its label
 deepfer a.jpg b.jpg --json                        JSON lines
 deepfer faces/ --face                             images that are faces already
 """
@@ -23,6 +24,7 @@ import tqdm
 from deepfer_jax import errors, outputs
 from deepfer_jax.data.images import find_images, read_image, to_rgb
 from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
+from deepfer_jax.faces.explain import Explainer, draw_rows
 from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.photos import draw_faces, find_faces, save_picture
 from deepfer_jax.faces.tables import CsvTable, ParquetTable
@@ -47,6 +49,7 @@ def parse(argv: list[str] | None = None, prog: str | None = None) -> argparse.Na
     add("--detector", default="auto", choices=DETECTORS, help="short: fast, near faces")
     add("--face", action="store_true", help="each image is one face, already cropped")
     add("--out", type=pathlib.Path, help="folder for pictures with tags")
+    add("--explain", type=pathlib.Path, help="folder for heat maps of every face")
     add("--bars", action="store_true", help="draw every probability on them too")
     table = parser.add_mutually_exclusive_group()
     table.add_argument("--csv", help="table to write, a row a face; it is resumed")
@@ -63,6 +66,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     if not paths:
         raise errors.UserError(f"{', '.join(args.paths)}: no image is there")
     pictures = name_pictures(paths, args.out) if args.out else {}
+    heat_maps = name_pictures(paths, args.explain) if args.explain else {}
+    outputs.check([*pictures.values(), *heat_maps.values()], [])
     written = [path for path in (args.csv, args.parquet) if path]
     outputs.check(written, [path.resolve() for path in paths])
     cache = not args.no_cache
@@ -73,6 +78,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     else:
         model = Analyzer(args.model, args.detector, cache)
         read = functools.partial(_read_photo, model)
+    if args.explain:
+        explainer = Explainer(args.model, args.detector, cache)
     failures = 0
     with contextlib.ExitStack() as stack:
         table = _open_table(args, model.classes)
@@ -91,6 +98,10 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
                     args_of_draw = (to_rgb(image), faces, model.classes, args.bars)
                     picture = draw_faces(*args_of_draw)
                     line["annotated"] = save_picture(picture, pictures[path])
+                if path in heat_maps and faces:
+                    rows = explainer.explain(to_rgb(image), faces, args.face)
+                    picture = draw_rows(rows, faces)
+                    line["explained"] = save_picture(picture, heat_maps[path])
             except errors.UserError as failed:
                 error = line["error"] = str(failed)
                 failures += 1
@@ -163,7 +174,8 @@ def _say(line: dict[str, Any]) -> str:
         f"{face['label']}{'?' if face['unsure'] else ''} {face['probability']:.0%}"
         for face in faces
     ]
-    where = f" -> {line['annotated']}" if "annotated" in line else ""
+    pictures = [line[key] for key in ("annotated", "explained") if key in line]
+    where = f" -> {', '.join(pictures)}" if pictures else ""
     return f"{line['file']}: {', '.join(said) or 'no face'}{where}"
 
 

@@ -136,7 +136,7 @@ class Analyzer:
         """
         frames = _check(frames)
         faces = []
-        for placed, size in _place(frames):
+        for placed, size in place_frames(frames):
             results = jax.device_get(self._analyze(placed, size))
             faces += [
                 [
@@ -183,7 +183,7 @@ def _check(frames: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _place(frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def place_frames(frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Gives the frames, some at a time, on canvases, and their true size."""
     height, width = frames.shape[1:3]
     canvas = next(c for c in _CANVASES if c[0] >= height and c[1] >= width)

@@ -42,14 +42,28 @@ def find_faces(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
       analyzer: finds and reads them.
       image: uint8 [H, W, 3], RGB.
     """
+    small, factor = fit_photo(image)
+    return scale_faces(_find(analyzer, small), factor)
+
+
+def fit_photo(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph that is not too large to be read.
+
+    Args:
+      image: uint8 [H, W, 3].
+
+    Returns:
+      The image, or a smaller one; and how many times wider and higher it was, float32
+      [2].
+    """
     height, width = image.shape[:2]
     scale = max(height, width) / _LONGEST
     if scale <= 1:
-        return _find(analyzer, image)
+        return image, np.ones(2, np.float32)
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
     small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
     factor = np.array([width / size[0], height / size[1]], np.float32)
-    return scale_faces(_find(analyzer, np.asarray(small)), factor)
+    return np.asarray(small), factor
 
 
 def _find(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
