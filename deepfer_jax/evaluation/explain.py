@@ -2,7 +2,7 @@
 
     explain = make_grad_cam(trained.model_config, trained.classes)
     heat = explain(trained.variables, images, labels)          # [N, H, W] in [0, 1]
-    falls = measure_deletion(predict, images, labels, heat)
+    without = delete_highest(images, heat)
 
 Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) weighs the channels of the last stage
 by the gradient of a class's logit; the positive part of their sum is where the class
@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from deepfer_jax.evaluation.predict import make_predict
 from deepfer_jax.models.preprocess import make_preprocess, to_unit
-from deepfer_jax.runs.trained import build_model
+from deepfer_jax.occlusion import occlusion_map
+from deepfer_jax.runs.trained import TrainedModel, build_model
 
 _BATCH = 128
 
@@ -83,6 +85,32 @@ def make_grad_cam(
         return np.concatenate(maps)[: len(images)]
 
     return explain
+
+
+def explain_faces(
+    trained: TrainedModel, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both maps of each face.
+
+    Args:
+      trained: the network.
+      images: uint8 [N, H, W, C].
+      labels: int [N], the classes that are asked for.
+
+    Returns:
+      Grad-CAM's maps, float32 [N, H, W] in [0, 1], and the occlusion maps, float32
+      [N, H, W] in [-1, 1].
+    """
+    network = make_predict(trained.model_config, trained.classes, trained.temperature)
+    compiled = jax.jit(lambda faces: network(trained.variables, to_unit(faces)))
+
+    def predict(faces):
+        return np.asarray(compiled(faces))
+
+    grad_cam = make_grad_cam(trained.model_config, trained.classes)
+    pairs = zip(images, labels, strict=True)
+    occlusion = [occlusion_map(predict, face, label) for face, label in pairs]
+    return grad_cam(trained.variables, images, labels), np.stack(occlusion)
 
 
 def _last_stage(params: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@
 The page needs no network, no script and no other file. It shows the numbers of every
 evaluation in DIR/eval, training curves (metrics.jsonl), and of one evaluation the
 confusion matrix, bars by class, reliability before and after calibration, accuracy
-against coverage, accuracy under corruptions, and the surest mistakes as pictures.
+against coverage, accuracy under corruptions, and, where the data is, the surest
+mistakes as pictures with their heat maps (`explain`) and the mean maps of every class.
 """
 
 import base64
@@ -14,13 +15,16 @@ import html
 import io
 import os
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation import figures
 from deepfer_jax.evaluation.calibration import calibration_bins, coverage_curve
+from deepfer_jax.evaluation.explain import explain_faces
 from deepfer_jax.evaluation.metrics import calibration_error
 from deepfer_jax.evaluation.results import (
     VIEW_NAMES,
@@ -29,8 +33,16 @@ from deepfer_jax.evaluation.results import (
     read_results,
     same_faces,
 )
+from deepfer_jax.occlusion import tint
+from deepfer_jax.runs.trained import TrainedModel, load_trained
 
 _NUM_MISTAKES = 21
+_NUM_EXPLAINED = 20  # of each class
+_MAPS = (
+    "Beside each face what speaks for the class that was read: Grad-CAM of the last "
+    "stage; and where hiding the face takes from its probability (red) or adds to it "
+    "(blue)."
+)
 _STYLE = """
 :root { --face: #fff; --ink: #1b1f24; --muted: #5f6872; --line: #d8dee4;
   color-scheme: light dark; }
@@ -58,6 +70,9 @@ img.chart { width: 100%; max-width: 32rem; height: auto; display: block; }
   grid-template-columns: repeat(auto-fill, minmax(min(45%, 11rem), 1fr)); }
 .faces { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); }
+.maps { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); }
+figure div { display: flex; gap: 2px; } figure div img { min-width: 0; flex: 1; }
 figure { margin: 0; } figcaption { font-size: .8rem; overflow-wrap: anywhere; }
 figure img { width: 100%; image-rendering: pixelated; display: block; }
 """
@@ -92,9 +107,11 @@ def create_report(
         _section("Under corruptions", _corruptions(results), "wide"),
     ]
     if data_dir is not None:
-        sections.append(
-            _section("Surest mistakes", _mistakes(results, data_dir), "wide")
-        )
+        network = _load_network(folder)
+        sections += [
+            _section("Surest mistakes", _mistakes(results, data_dir, network), "wide"),
+            _section("Where it looks", _looks(results, data_dir, network), "wide"),
+        ]
     result = results.chosen
     name = results.folder.resolve().name
     title = html.escape(f"{name}: {result['dataset']} {result['split']}")
@@ -272,7 +289,52 @@ def _corruptions(results: Results) -> str:
     )
 
 
-def _mistakes(results: Results, data_dir: str | os.PathLike) -> str:
+def _load_network(folder: str | os.PathLike) -> TrainedModel | None:
+    """The network of an evaluated folder; a folder of results has none."""
+    try:
+        return load_trained(folder)
+    except UserError:
+        return None
+
+
+def _looks(
+    results: Results, data_dir: str | os.PathLike, network: TrainedModel | None
+) -> str:
+    """The mean face of each class, plain and under its mean maps."""
+    if results.arrays is None or network is None:
+        return _note("No network or no probabilities in this folder.")
+    images, label = load_images(results, data_dir), results.arrays["label"]
+    items = []
+    for index, name in enumerate(results.chosen["classes"]):
+        some = np.flatnonzero(label == index)[:_NUM_EXPLAINED]
+        if len(some) == 0:
+            continue
+        maps = explain_faces(network, images[some], np.full(len(some), index))
+        face = np.rint(images[some].mean(0)).astype(np.uint8)
+        heats = [heat.mean(0) for heat in maps]
+        items.append(_figure(face, heats, f"{name}, mean of {len(some)} faces"))
+    return _note(_MAPS) + f'<div class="maps">{"".join(items)}</div>'
+
+
+def _figure(
+    face: np.ndarray, heats: Sequence[np.ndarray], caption: str, name: str = ""
+) -> str:
+    """A face, and the face under each map; caption and the face's name are text."""
+    kinds = ["A face", "Grad-CAM", "Occlusion map"]
+    pictures = [face.squeeze(), *(tint(face, heat) for heat in heats)]
+    text = html.escape(caption)
+    shown = "".join(
+        f'<img alt="{kind}: {text}" src="{_data_uri(picture)}">'
+        for kind, picture in zip(kinds, pictures, strict=False)
+    )
+    if name:
+        text += f'<br><span class="note">{html.escape(name)}</span>'
+    return f"<figure><div>{shown}</div><figcaption>{text}</figcaption></figure>"
+
+
+def _mistakes(
+    results: Results, data_dir: str | os.PathLike, network: TrainedModel | None
+) -> str:
     """Pictures of the faces misclassified with the highest probability."""
     if results.arrays is None:
         return _note(
@@ -286,18 +348,22 @@ def _mistakes(results: Results, data_dir: str | os.PathLike) -> str:
     if len(wrong) == 0:
         return _note("Every face was classified correctly.")
     images = load_images(results, data_dir)
-    items = []
-    for i in wrong:
-        text = html.escape(
+    maps: list = []
+    if network is not None:
+        maps = list(explain_faces(network, images[wrong], predicted[wrong]))
+    items = [
+        _figure(
+            images[i],
+            [heats[place] for heats in maps],
             f"{classes[label[i]]}, read as {classes[predicted[i]]} "
-            f"({confidence[i]:.0%})"
+            f"({confidence[i]:.0%})",
+            results.arrays["id"][i],
         )
-        items.append(
-            f'<figure><img alt="A face: {text}" src="{_data_uri(images[i])}">'
-            f'<figcaption>{text}<br><span class="note">'
-            f"{html.escape(results.arrays['id'][i])}</span></figcaption></figure>"
-        )
-    return f'<div class="faces">{"".join(items)}</div>'
+        for place, i in enumerate(wrong)
+    ]
+    css_class = "maps" if maps else "faces"
+    note = _note(_MAPS) if maps else ""
+    return f'{note}<div class="{css_class}">{"".join(items)}</div>'
 
 
 def _data_uri(image: np.ndarray) -> str:

@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from deepfer_jax.evaluation import figures, report
 from deepfer_jax.evaluation.calibration import calibrate, scale
 from deepfer_jax.evaluation.report import create_report
 from deepfer_jax.evaluation.results import read_results
+from deepfer_jax.exported import find_model
 
 CLASSES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
 DATASET = "synthetic_faces/small/1.0.0"
@@ -136,6 +138,7 @@ def test_a_whole_page(folder, small_data_dir):
     assert checker.titles == [
         "Evaluations", "Training", "Confusion matrix", "By class", "Calibration",
         "Accuracy against coverage", "Under corruptions", "Surest mistakes",
+        "Where it looks",
     ]  # fmt: skip
     assert "31.2% on average" in page
     assert "&lt;validation&gt;" in page
@@ -161,6 +164,23 @@ def test_mistakes_are_the_surest_wrong_ones(folder, small_data_dir):
         image = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
         face = faces["image"][faces["id"].index(name), :, :, 0]
         np.testing.assert_array_equal(image, face)
+
+
+def test_heat_maps_beside_mistakes_and_of_every_class(folder, small_data_dir):
+    for name in ("metadata.json", "params.safetensors"):
+        shutil.copy(find_model("tiny") / name, folder)
+    page = create_report(folder, data_dir=small_data_dir)
+    check(page)
+    mistakes, looks = page[page.index("Surest") :].split("Where it looks")
+    for part, num in ((mistakes, 21), (looks, 7)):
+        pictures = re.findall(r"data:image/png;base64,([^\"]+)", part)
+        assert len(pictures) == 3 * num
+        shapes = [
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(x)))).shape
+            for x in pictures
+        ]
+        assert set(shapes) == {(48, 48), (48, 48, 3)}
+    assert "happy, mean of 20 faces" in looks
 
 
 def test_without_faces_no_picture_and_no_data_is_needed(folder):
