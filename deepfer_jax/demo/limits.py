@@ -57,4 +57,6 @@ PHOTO_SECONDS = 5.0
 FRAME_MEMORY = 400 * 2**20
 PHOTO_MEMORY = 600 * 2**20
 
+EXPLAINED_FACES = 8  # of a picture; each is 122 faces to the network
+
 STOP_SECONDS = 2  # that answers under way get when the server is stopped

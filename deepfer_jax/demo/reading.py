@@ -31,6 +31,7 @@ from deepfer_jax.data.images import Photo
 from deepfer_jax.demo import limits
 from deepfer_jax.demo.decoding import Decoder, Refused
 from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.explain import Explainer
 from deepfer_jax.faces.face import Face
 from deepfer_jax.faces.photos import find_faces, scale_faces
 
@@ -46,11 +47,16 @@ _GIVE_WAY_SECONDS = 0.05
 
 
 class Reading(NamedTuple):
-    """An image that was read; boxes of faces are in its pixels."""
+    """An image that was read; boxes of faces are in its pixels.
+
+    explanations are pictures of the first faces, uint8 [H, W, 3], where they were asked
+    for.
+    """
 
     width: int
     height: int
     faces: list[Face]
+    explanations: list[np.ndarray]
 
 
 class Client:
@@ -65,7 +71,7 @@ class _Job:
     client: Client
     data: bytes
     done: asyncio.Future
-    is_still: bool = False
+    kind: str = "frame"  # or "still", or "why": a still that is explained
     photo: Photo | None = None
 
     def finish(self, result: Reading | None, error: Exception | None = None) -> None:
@@ -208,6 +214,8 @@ class Readers:
         self._new = FairQueue(_NUM_NEW)
         self.waiting = Budget(limits.WAITING_BYTES)
         self._known: collections.OrderedDict[tuple, bool] = collections.OrderedDict()
+        self._explainer: Explainer | None = None
+        self._explainer_lock = threading.Lock()
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._frame_decoders = [
@@ -242,7 +250,7 @@ class Readers:
     def warm_up(self, height: int, width: int) -> None:
         """Compiles for frames of a size, so that the first need not wait."""
         self._analyzer.analyze(np.zeros((height, width, 3), np.uint8))
-        self._remember((height, width, False))
+        self._remember((height, width, "frame"))
 
     async def read_frame(self, client: Client, data: bytes) -> Reading:
         """Reads a frame of a stream, in the turn of its client.
@@ -255,16 +263,26 @@ class Readers:
         with self._cameras.waiting():
             return await self._put(self._frames, client, data)
 
-    async def read_photo(self, client: Client, data: bytes) -> Reading:
-        """As `read_frame`, behind other photographs."""
-        return await self._put(self._photos, client, data, is_still=True)
+    async def read_photo(
+        self, client: Client, data: bytes, explain: bool = False
+    ) -> Reading:
+        """As `read_frame`, behind other photographs.
+
+        Args:
+          client: whose it is.
+          data: the image.
+          explain: whether the first faces are explained too.
+        """
+        return await self._put(
+            self._photos, client, data, "why" if explain else "still"
+        )
 
     async def _put(
-        self, queue: FairQueue, client: Client, data: bytes, is_still: bool = False
+        self, queue: FairQueue, client: Client, data: bytes, kind: str = "frame"
     ) -> Reading:
         self.start()
         done = asyncio.get_running_loop().create_future()
-        job = _Job(client, data, done, is_still)
+        job = _Job(client, data, done, kind)
         queue.put(job)
         return await job.done
 
@@ -302,25 +320,41 @@ class Readers:
                 return None
             job.data = b""
         size = job.photo.pixels.shape[:2]
-        if queue is not self._new and not self._knows((*size, job.is_still)):
+        if queue is not self._new and not self._knows((*size, job.kind)):
             self._new.put(job)
             return None
-        faces = self._find(job.photo.pixels, job.is_still)
-        self._remember((*size, job.is_still))
+        faces = self._find(job.photo.pixels, job.kind)
+        explanations = []
+        if job.kind == "why" and faces:
+            some = faces[: limits.EXPLAINED_FACES]
+            explanations = self._explain(job.photo.pixels, some)
+        self._remember((*size, job.kind))
         _, width, height = job.photo
         factor = np.array([width / size[1], height / size[0]], np.float32)
-        return Reading(width, height, scale_faces(faces, factor))
+        return Reading(width, height, scale_faces(faces, factor), explanations)
 
-    def _find(self, pixels: np.ndarray, is_still: bool) -> list[Face]:
-        if is_still:
-            return find_faces(self._patient, pixels)
-        return self._analyzer.analyze(pixels)[0]
+    def _find(self, pixels: np.ndarray, kind: str) -> list[Face]:
+        if kind == "frame":
+            return self._analyzer.analyze(pixels)[0]
+        return find_faces(self._patient, pixels)
 
-    def _knows(self, size: tuple[int, int, bool]) -> bool:
+    def _explain(self, pixels: np.ndarray, faces: list[Face]) -> list[np.ndarray]:
+        """Pictures of faces; gives way to cameras before each."""
+        with self._explainer_lock:
+            if self._explainer is None:
+                about = (self._analyzer.folder, self._analyzer.detector)
+                self._explainer = Explainer(*about, cache=self._analyzer.cache)
+        pictures = []
+        for face in faces:
+            self._cameras.give_way()
+            pictures += self._explainer.explain(pixels, [face])
+        return pictures
+
+    def _knows(self, size: tuple[int, int, str]) -> bool:
         with self._lock:
             return size in self._known
 
-    def _remember(self, size: tuple[int, int, bool]) -> None:
+    def _remember(self, size: tuple[int, int, str]) -> None:
         """Sizes that are read often stay known, however many others come."""
         with self._lock:
             self._known[size] = True

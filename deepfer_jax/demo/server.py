@@ -5,7 +5,8 @@
 
     GET  /             the page
     GET  /healthz      {"status": "ok", ...}
-    POST /v1/analyze   an image in, JSON out; or a form with a file
+    POST /v1/analyze   an image in, JSON out; or a form with a file; with ?explain=1
+                       also why
     GET  /openapi.json what that takes and gives
     WS   /v1/stream    JPEG frames in, one JSON for each that is answered
 
@@ -55,6 +56,7 @@ from deepfer_jax.demo.reading import Client, Readers, busy
 from deepfer_jax.demo.stream import Streams, describe
 from deepfer_jax.demo.uploads import Uploads
 from deepfer_jax.faces.analyzer import Analyzer
+from deepfer_jax.faces.explain import to_data_uri
 
 _PAGE = pathlib.Path(__file__).parent / "page"
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -90,15 +92,18 @@ def create_app(
         )
 
     async def analyze(request: Request) -> Response:
+        explain = request.query_params.get("explain") == "1"
         data = await uploads.receive(request)
         started = time.perf_counter()
         try:
             with readers.waiting.hold(len(data)):
                 async with asyncio.timeout(limits.WAIT_SECONDS):
-                    reading = await readers.read_photo(Client(), bytes(data))
+                    reading = await readers.read_photo(Client(), bytes(data), explain)
         except TimeoutError:
             raise busy() from None
         faces = [face.as_dict(analyzer.classes) for face in reading.faces]
+        for face, picture in zip(faces, reading.explanations, strict=False):
+            face["explanation"] = to_data_uri(picture)
         answer = describe(reading, faces)
         answer["milliseconds"] = round(1e3 * (time.perf_counter() - started), 2)
         return JSONResponse(answer)

@@ -70,6 +70,8 @@ class Analyzer:
         (`deepfer_jax.executables`).
 
     Attributes:
+      folder: of the model.
+      cache: as given.
       metadata: what is known of the model.
       classes: names of the probabilities, in order.
       threshold: probability below which a face is unsure; None if the model was
@@ -94,6 +96,7 @@ class Analyzer:
                 f"detector: expected one of {', '.join(DETECTORS)}, found {detector!r}"
             )
         exported = ExportedModel(model)
+        self.folder, self.cache = exported.folder, cache
         self.metadata, self.detector = exported.metadata, detector
         self.classes = tuple(self.metadata["classes"])
         calibration = self.metadata.get("calibration") or {}

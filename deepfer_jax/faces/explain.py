@@ -8,6 +8,8 @@ face takes from the probability of its label, blue where hiding adds to it
 (`deepfer_jax.occlusion`). Needs jax, numpy and Pillow.
 """
 
+import base64
+import io
 import os
 from collections.abc import Sequence
 
@@ -94,6 +96,13 @@ def draw_rows(pictures: Sequence[np.ndarray], faces: Sequence[Face]) -> Image.Im
         draw.rectangle((left - 4, top - 4, right + 4, bottom + 4), (12, 14, 17, 200))
         draw.text(place, text, "white", font)
     return picture
+
+
+def to_data_uri(picture: np.ndarray) -> str:
+    """A picture, uint8 [H, W, 3], as a page can show it."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _enlarge(picture: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """demo: HTTP and WebSocket answers, what is refused, and the page in a browser."""
 
 import asyncio
+import base64
 import io
 import json
 import time
@@ -49,12 +50,31 @@ def test_a_picture_is_read_as_the_description_says(client, smiling):
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for name, found in (("Answer", answer), ("Face", face)):
         assert set(schemas[name]["required"]) == found.keys()
-        assert schemas[name]["properties"].keys() - {"track"} == found.keys()
+        optional = {"track", "explanation"}
+        assert schemas[name]["properties"].keys() - optional == found.keys()
     gray = encode(smiling[..., 1], "PNG")
     assert len(client.post("/v1/analyze", content=gray).json()["faces"]) == 1
     for shape in ((48, 64, 3), (1, 5000, 3)):
         empty = encode(np.zeros(shape, np.uint8))
         assert client.post("/v1/analyze", content=empty).json()["faces"] == []
+
+
+def test_why_a_face_was_read_so(client, smiling):
+    """The crop, and red on the mouth; each of the first faces has its own."""
+    two = np.concatenate([smiling, smiling[:, ::-1]], axis=1)
+    answer = client.post("/v1/analyze?explain=1", content=encode(two, "PNG")).json()
+    assert len(answer["faces"]) == 2
+    for face in answer["faces"]:
+        kind, _, data = face["explanation"].partition(",")
+        assert kind == "data:image/png;base64"
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+        assert picture.shape == (192, 384, 3)
+        plain, under = picture[:, :192], picture[:, 192:]
+        assert (plain[..., 0] == plain[..., 2]).all()  # gray, as it was classified
+        red = (under[..., 0] - under[..., 2]).clip(0)
+        assert red[96:].sum() > 2 * red[:96].sum()
+    wall = encode(np.full((480, 640, 3), 99, np.uint8), "PNG")
+    assert client.post("/v1/analyze?explain=1", content=wall).json()["faces"] == []
 
 
 def test_a_phone_s_photo_has_boxes_in_its_own_pixels(client, smiling):
@@ -242,6 +262,15 @@ def test_a_sample_has_a_card_and_can_be_saved(tmp_path):
             cards = await page.evaluate("document.getElementById('cards').innerText")
             assert cards.startswith("happy 9")
             assert "pixels wide" in cards
+            # Why: a picture under the card, by one click, and away by another.
+            image = "document.querySelector('.why img')"
+            click = "document.querySelector('.why button').click()"
+            await page.evaluate(click)
+            await page.until(f"{image}.naturalWidth === 384", 60)
+            assert await page.evaluate(f"{image}.hidden") is False
+            await page.screenshot(tmp_path / "why.png")
+            await page.evaluate(click)
+            assert await page.evaluate(f"{image}.hidden") is True
             # A still has neither frames a second nor a history.
             for name in ("numbers", "history-part", "player", "camera-options"):
                 hidden = f"document.getElementById('{name}').hidden"

@@ -15,6 +15,7 @@ let source = null; // {kind: "camera" | "video" | "still", element, generation, 
 let generation = 0; // of the source: answers of an earlier one are thrown away
 let shown = null; // {bitmap, faces, time}: what is on the canvas
 let selected = null; // the key of a face: its track, or its index in a still
+let explained = null; // {key, source, label}: the picture that says why
 let histories = new Map(); // of each key: [{time, probabilities}]
 let answers = []; // times of the last answers
 let saved = []; // {time, faces} of a video, for CSV and JSON
@@ -165,9 +166,54 @@ function makeCard() {
   const text = document.createElement("span");
   text.className = "card-text";
   button.append(picture, text);
-  item.append(button);
   button.addEventListener("click", () => select(button.dataset.key));
+  item.append(button);
+  if (engine.explain) item.append(makeWhy(button));
   return item;
+}
+
+// Under a card: where the face was seen for its label.
+function makeWhy(card) {
+  const part = document.createElement("div");
+  part.className = "why";
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Why?";
+  const picture = document.createElement("img");
+  picture.alt = "The face as it was read, and where it was seen for its label: hiding what is red takes from it";
+  picture.hidden = true;
+  part.append(button, picture);
+  button.addEventListener("click", () => explain(card.dataset.key));
+  return part;
+}
+
+async function explain(key) {
+  const mine = generation;
+  const face = shown.faces.find((other) => String(other.key) === key);
+  if (explained?.key === face.key) { explained = null; showCards(); return; }
+  const picture = document.createElement("canvas");
+  picture.width = shown.bitmap.width;
+  picture.height = shown.bitmap.height;
+  picture.getContext("2d").drawImage(shown.bitmap, 0, 0);
+  say("Looking again …");
+  try {
+    const { faces } = await engine.explain(picture);
+    if (mine !== generation) return;
+    const best = faces.filter((other) => other.explanation)
+      .sort((a, b) => overlap(b.box, face.box) - overlap(a.box, face.box))[0];
+    const isFound = best && overlap(best.box, face.box) > 0.3;
+    explained = isFound ? { key: face.key, source: best.explanation, label: best.label } : null;
+    say(isFound ? `${best.label}: red is where it was seen` : "That face was not found again.");
+    showCards();
+  } catch (error) { failed(error, mine); }
+}
+
+function overlap(a, b) {
+  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+  const both = Math.max(width, 0) * Math.max(height, 0);
+  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+  return both / (area(a) + area(b) - both);
 }
 
 function fillCard(item, face) {
@@ -198,6 +244,16 @@ function fillCard(item, face) {
   const why = face.reason ? `: ${face.reason}, so not sure` : "";
   note.textContent = `${Math.round(w)} pixels wide, quality ${percent(face.quality)}${why}`;
   text.replaceChildren(head, ...rows, note);
+  if (button.nextSibling) fillWhy(button.nextSibling, face);
+}
+
+function fillWhy(part, face) {
+  const [button, picture] = part.children;
+  const isOpen = explained?.key === face.key;
+  button.setAttribute("aria-expanded", String(isOpen));
+  button.setAttribute("aria-label", `Why ${title(face)}?`);
+  picture.hidden = !isOpen;
+  if (isOpen && picture.src !== explained.source) picture.src = explained.source;
 }
 
 function select(key) {
@@ -270,7 +326,7 @@ function stop() {
   source?.element.pause?.();
   source = null;
   generation += 1;
-  [answers, saved, histories, selected] = [[], [], new Map(), null];
+  [answers, saved, histories, selected, explained] = [[], [], new Map(), null, null];
   $("camera").setAttribute("aria-pressed", "false");
   $("camera").textContent = "Start the camera";
   for (const id of ["camera-options", "player", "numbers", "smoothing-label", "history-part"]) $(id).hidden = true;

@@ -17,7 +17,10 @@ export class Engine {
     this.connect();
   }
 
-  query() { return this.token ? `?token=${encodeURIComponent(this.token)}` : ""; }
+  query(more = {}) {
+    const all = new URLSearchParams(this.token ? { token: this.token, ...more } : more);
+    return all.size ? `?${all}` : "";
+  }
 
   connect() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -66,12 +69,15 @@ export class Engine {
     });
   }
 
+  // The same, and why the first of them were read so.
+  explain(canvas) { return this.readPhoto(canvas, { explain: 1 }); }
+
   // A photograph: its faces, small ones too.
-  async readPhoto(canvas) {
+  async readPhoto(canvas, more = {}) {
     const blob = await toJpeg(canvas);
     let response;
     try {
-      response = await fetch(`/v1/analyze${this.query()}`, { method: "POST", body: blob });
+      response = await fetch(`/v1/analyze${this.query(more)}`, { method: "POST", body: blob });
     } catch { throw new Offline(); }
     const answer = await response.json();
     if (!response.ok) throw Object.assign(new Error(answer.error), answer);
