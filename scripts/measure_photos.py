@@ -13,11 +13,13 @@ import argparse
 import csv
 import json
 import pathlib
+import sys
 import time
 from collections import Counter, defaultdict
 
 import numpy as np
 import tqdm
+from measuring import peers
 
 from deepfer_jax import errors
 from deepfer_jax.data.images import read_image, to_rgb
@@ -40,12 +42,12 @@ def read_faces(path: pathlib.Path) -> dict[str, list[dict]]:
     return faces
 
 
-def count(faces: list, true: list[dict]) -> Counter:
+def count(faces: list, true: list[dict], least: float = 0.4) -> Counter:
     """Of one photograph; `found` are Faces, the surest first."""
     result, left = Counter(faces=sum(t["difficult"] == "0" for t in true)), list(true)
     for face in faces:
         best = max(left, key=lambda t: overlap(face.box, t["box"]), default=None)
-        if best is not None and overlap(face.box, best["box"]) >= 0.4:
+        if best is not None and overlap(face.box, best["box"]) >= least:
             left = [t for t in left if t is not best]
             result["found"] += best["difficult"] == "0"
             if best["emotion"]:
@@ -59,18 +61,50 @@ def count(faces: list, true: list[dict]) -> Counter:
     return result
 
 
+def read_images(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".jpg", ".png"))
+    return {path.name: to_rgb(read_image(path)) for path in files}
+
+
 def measure(analyzer: Analyzer, folder: pathlib.Path, faces: dict) -> dict:
     total, seconds = Counter(), []
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".jpg", ".png"))
-    for path in tqdm.tqdm(files, disable=None, leave=False):
-        image = to_rgb(read_image(path))
+    images = read_images(folder)
+    for name, image in tqdm.tqdm(images.items(), disable=None, leave=False):
         find_faces(analyzer, image)  # compiles what is new
         start = time.perf_counter()
         found = find_faces(analyzer, image)
         seconds.append(time.perf_counter() - start)
-        total += count(found, faces[path.name])
-    facts = {"photographs": len(files), "median_s": round(np.median(seconds), 3)}
+        total += count(found, faces[name])
+    facts = {"photographs": len(images), "median_s": round(np.median(seconds), 3)}
     return facts | {name: total[name] for name in COUNTED}
+
+
+def measure_peers(args: argparse.Namespace, faces: dict) -> list[dict]:
+    """The others on the same photographs.
+
+    The boxes of human are wider than a face: for it an overlap of 0.15 is enough.
+    """
+    images = read_images(args.photos)
+    readers = {}
+    if args.fer_python:
+        found = peers.read_with_fer(args.fer_python, list(images.values()))
+        readers["fer"] = (found, 0.4)
+    if args.peers:
+        sys.path.append(str(pathlib.Path(__file__).parents[1]))
+        from tests.chromium import open_page
+
+        found = peers.read_with_human(args.peers, list(images.values()), open_page)
+        readers["vladmandic/human"] = (found, 0.15)
+    rows = []
+    for reader, (found, least) in readers.items():
+        counts = [
+            count(some, faces[name], least)
+            for name, some in zip(images, found, strict=True)
+        ]
+        total = sum(counts, Counter())
+        row = {"model": reader, "photographs": len(images), "overlap": least}
+        rows.append(row | {name: total[name] for name in COUNTED[:-2]})
+    return rows
 
 
 def main() -> None:
@@ -78,6 +112,8 @@ def main() -> None:
     parser.add_argument("--photos", type=pathlib.Path, required=True)
     parser.add_argument("--model", default="tiny", help="names or folders, with commas")
     parser.add_argument("--detector", default="auto", help="auto,full,short")
+    parser.add_argument("--fer_python", help="a Python that has the package fer")
+    parser.add_argument("--peers", type=pathlib.Path, help="of npm, with human")
     args = parser.parse_args()
     faces = read_faces(args.photos / "faces.csv")
     results = [
@@ -86,7 +122,7 @@ def main() -> None:
         for model in args.model.split(",")
         for detector in args.detector.split(",")
     ]
-    print(json.dumps(results, indent=2))
+    print(json.dumps(results + measure_peers(args, faces), indent=2))
 
 
 if __name__ == "__main__":

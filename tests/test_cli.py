@@ -46,6 +46,26 @@ def test_json_lines(run_python, folder):
     assert second["faces"] == []
 
 
+def test_heat_maps_are_written_as_pictures(folder, tmp_path, capsys):
+    """A row a face: the crop, and red on the smiling mouth."""
+    why = tmp_path / "why"
+    assert command.main([str(folder / "a.png"), "--explain", str(why)]) == 0
+    assert f"-> {why}/a.png.jpg" in capsys.readouterr().out
+    picture = np.asarray(Image.open(why / "a.png.jpg")).astype(int)
+    assert picture.shape == (192, 384, 3)
+    red = (picture[:, 192:, 0] - picture[:, 192:, 2]).clip(0)
+    assert red[96:].sum() > 2 * red[:96].sum()
+    # A face that is cut out already; a picture without faces has none.
+    face = tmp_path / "face.png"
+    Image.fromarray(photos.photo("astronaut")[60:190, 165:295]).save(face)
+    assert command.main([str(face), "--face", "--explain", str(why)]) == 0
+    assert (why / "face.png.jpg").exists()
+    assert command.main([str(folder / "b.jpg"), "--explain", str(why)]) == 0
+    assert not (why / "b.jpg").exists()
+    with pytest.raises(errors.UserError, match="would be written twice"):
+        command.main([str(face), "--out", str(why), "--explain", str(why)])
+
+
 def read(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

@@ -9,44 +9,26 @@ over union of 0.4; the label is that of the detection that overlaps it most. How
 crops are off the true square is what `augment.framing` draws in training.
 """
 
-import json
 import os
-import pathlib
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from measuring.framing import make_textures
+from measuring.peers import read_with_fer
 from PIL import Image
 
-from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.evaluate import open_split
-from deepfer_jax.faces.analyzer import DETECTORS, Analyzer
+from deepfer_jax.faces.analyzer import Analyzer
 from deepfer_jax.faces.boxes import overlap
 from deepfer_jax.faces.crop import Framing, place_crops
 from deepfer_jax.faces.face import Face
-from deepfer_jax.faces.photos import find_faces
 from deepfer_jax.inference import Predictor
+from deepfer_jax.models.blazeface import BLAZEFACES
 
-WIDTHS = (40, 80, 130, 200, 250)
+WIDTHS = (80, 130, 200, 250)
 _MIN_OVERLAP = 0.4
-# In a process of its own: fer needs other packages than this project.
-_FER = """
-import json, sys
-import numpy as np
-from fer.fer import FER
-reader, found = FER(), []
-for frame in np.load(sys.argv[1], mmap_mode="r"):
-    faces = reader.detect_emotions(np.repeat(frame[..., None], 3, axis=2))
-    found.append([
-        [[int(x) for x in face["box"]], max(face["emotions"], key=face["emotions"].get)]
-        for face in faces
-    ])
-print(json.dumps(found))
-"""
 
 
 def measure_delivery(
@@ -68,10 +50,10 @@ def measure_delivery(
       widths: of faces in the frames, in pixels; a frame is twice as wide.
 
     Returns:
-      A row a width and reader ("short" and "full", of a camera's frame, "auto", of a
-      photograph, "fer"): {reader, width, n, found, uncut (of those found, right as they
-      are), right}, numbers of faces; and ours `crops`: {x, y, log2_scale, roll}: [mean,
-      standard deviation], shifts in sides of the true square, the roll in degrees.
+      A row a width and reader ("short", "full", "fer"): {reader, width, n, found, uncut
+      (of those found, right as they are), right}, numbers of faces; and ours `crops`:
+      {x, y, log2_scale, roll}: [mean, standard deviation], shifts in sides of the true
+      square, the roll in degrees.
 
     Raises:
       UserError: fer does not run there.
@@ -82,30 +64,30 @@ def measure_delivery(
     images, labels = batches[0]["image"][..., 0], batches[0]["label"]
     uncut = predictor.predict(images).argmax(1) == labels
     names = np.array(predictor.classes)[labels]
-    analyzers = {name: Analyzer(model, name) for name in DETECTORS}
+    analyzers = {name: Analyzer(model, name) for name in BLAZEFACES}
     rows = []
     for width in widths:
         frames = make_frames(images, width)
         true = np.array([width / 2, width / 2, 1.5 * width, 1.5 * width])
         readings = {
-            name: _read(analyzer, frames) for name, analyzer in analyzers.items()
+            name: [analyzer.analyze(frame)[0] for frame in _as_rgb(frames)]
+            for name, analyzer in analyzers.items()
         }
         if fer_python is not None:
-            readings["fer"] = read_with_fer(fer_python, frames)
+            readings["fer"] = read_with_fer(fer_python, _as_rgb(frames))
         for reader, found in readings.items():
             best = [_pick(faces, true) for faces in found]
             there = np.array([face is not None for face in best])
             right = [
-                face is not None and face[1] == name
+                face is not None and face.label == name
                 for face, name in zip(best, names, strict=True)
             ]
             row = {"reader": reader, "width": width, "n": len(labels)}
             row |= {"found": int(there.sum()), "uncut": int(uncut[there].sum())}
             row |= {"right": int(sum(right))}
             if reader in analyzers:
-                detector = "short" if reader == "short" else "full"
-                about = analyzers[reader].metadata["faces"]["detectors"][detector]
-                faces = [face[2] for face in best if face is not None]
+                about = analyzers[reader].metadata["faces"]["detectors"][reader]
+                faces = [face for face in best if face is not None]
                 row["crops"] = describe_crops(faces, Framing(**about["framing"]), true)
             rows.append(row)
     return rows
@@ -148,43 +130,13 @@ def describe_crops(
     }
 
 
-def _read(analyzer: Analyzer, frames: np.ndarray) -> list[list[tuple]]:
-    """(box, label, Face) of each face of gray frames."""
-    return [
-        [
-            (face.box, face.label, face)
-            for face in find_faces(analyzer, np.repeat(frame[..., None], 3, axis=2))
-        ]
-        for frame in frames
-    ]
+def _as_rgb(frames: np.ndarray) -> list[np.ndarray]:
+    return [np.repeat(frame[..., None], 3, axis=2) for frame in frames]
 
 
-def read_with_fer(python: str, frames: np.ndarray) -> list[list[tuple]]:
-    """(box, label) of each face that `fer` finds in gray frames.
-
-    Raises:
-      UserError: it does not run there.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "frames.npy")
-        np.save(path, frames)
-        command = [python, "-c", _FER, str(path)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            why = getattr(error, "stderr", None) or str(error)
-            raise UserError(
-                f"{python} cannot run fer ({why.strip().splitlines()[-1]})"
-            ) from None
-    return [
-        [(np.array([x, y, x + w, y + h]), label) for (x, y, w, h), label in faces]
-        for faces in json.loads(done.stdout.splitlines()[-1])
-    ]
-
-
-def _pick(faces: Sequence[tuple], true: np.ndarray) -> tuple | None:
-    """The one that overlaps the true box most, if it does so enough."""
-    best = max(faces, key=lambda face: overlap(face[0], true), default=None)
-    if best is None or overlap(best[0], true) < _MIN_OVERLAP:
+def _pick(faces: Sequence[Any], true: np.ndarray) -> Any:
+    """The one that overlaps the true box most, if it does so enough, or None."""
+    best = max(faces, key=lambda face: overlap(face.box, true), default=None)
+    if best is None or overlap(best.box, true) < _MIN_OVERLAP:
         return None
     return best
