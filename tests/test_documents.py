@@ -19,6 +19,7 @@ PAGES = (
     "README.md",
     "docs/training.md",
     "docs/realtime.md",
+    "docs/phones.md",
     "docs/tutorials/finetune.md",
     "docs/tutorials/network.md",
     "docs/tutorials/photos.md",
@@ -116,6 +117,7 @@ def test_every_command_runs_in_order(after_commands):
     assert (folder / "runs/tiny/report.html").exists()
     assert (folder / "runs/tiny/eval/fer2013_public_test_ten_crop.json").exists()
     assert (folder / "models/my_network/model.jax_export").exists()
+    assert (folder / "models/tflite/classifier.tflite").exists()
 
 
 def test_no_page_has_commands_that_nothing_runs():
