@@ -32,7 +32,7 @@ from deepfer_jax.export import FRAMINGS, make_judge_of_weights
 from deepfer_jax.exported import METADATA
 from deepfer_jax.faces.detector import load_detector
 from deepfer_jax.inference import QUALITY_THRESHOLD
-from deepfer_jax.models.blazeface import BLAZEFACES, Block
+from deepfer_jax.models.blazeface import BLAZEFACES, Block, Double
 from deepfer_jax.outputs import replacing
 
 CLASSIFIER = "classifier"
@@ -106,7 +106,7 @@ def create_detector(name: str) -> Network:
         return detector.model.network.apply(detector.variables, images)
 
     def detect_plainly(images):
-        with nn.intercept_methods(_write_blocks_plainly):
+        with nn.intercept_methods(_write_plainly):
             return detect(images)
 
     return Network(
@@ -206,12 +206,26 @@ def _describe(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
     }
 
 
-def _write_blocks_plainly(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-    """Blocks as few nodes: their own form is what XLA computes fast on a CPU."""
-    block = context.module
-    if not isinstance(block, Block) or context.method_name != "__call__":
-        return call(*args, **kwargs)
-    (x,), params = args, block.variables["params"]
+def _write_plainly(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+    """Blocks as few nodes, and resizing with channels first.
+
+    Blocks' own form is what XLA computes fast on a CPU. ONNX Runtime Web resizes wrongly
+    by WebGPU where channels come last (1.30: boxes are off by 60 pixels).
+    """
+    module = context.module
+    if context.method_name == "__call__" and isinstance(module, Block):
+        return _write_block(module, *args)
+    if context.method_name == "__call__" and isinstance(module, Double):
+        x = jnp.moveaxis(args[0], 3, 1)
+        *first, height, width = x.shape
+        shape = (*first, 2 * height, 2 * width)
+        x = jax.image.resize(x, shape, "linear", antialias=False)
+        return jnp.moveaxis(x, 1, 3)
+    return call(*args, **kwargs)
+
+
+def _write_block(block: Block, x: jax.Array) -> jax.Array:
+    params = block.variables["params"]
     y = _convolve(params["depthwise1"], x, block.stride, x.shape[-1])
     y = _convolve(params["conv1"], y)
     if block.bottleneck:

@@ -39,12 +39,12 @@ def built(tmp_path_factory):
     return out
 
 
-def look(folders, profile, visit, query=""):
+def look(folders, profile, visit, query="", **browser):
     """Awaits visit(page) of the open page."""
     from tests import chromium
 
     async def run(url):
-        async with chromium.open_page(url + query, profile) as page:
+        async with chromium.open_page(url + query, profile, **browser) as page:
             await page.until("window.deepfer")
             await visit(page)
 
@@ -99,6 +99,28 @@ def test_it_answers_as_analyzer(built, tmp_path, detector):
     assert total["box"] < 0.5
     assert total["probability"] < 0.01
     assert total["quality"] < 0.01
+
+
+def test_webgpu_answers_as_analyzer(built, tmp_path):
+    """By the detector that resizes, too."""
+    analyzer, image = Analyzer("tiny"), pictures()["two"]
+    Image.fromarray(image).save(tmp_path / "two.png")
+    answers = []
+
+    async def visit(page):
+        adapter = "navigator.gpu?.requestAdapter().then((adapter) => !!adapter)"
+        if not await page.evaluate(adapter):
+            pytest.skip("needs a Chromium with an adapter for WebGPU")
+        answers.append(await web.read(page, "pictures/two.png", False))
+
+    folders = {"": built, "pictures": tmp_path}
+    look(folders, tmp_path / "profile", visit, webgpu=True)
+    (expected,) = analyzer.analyze(image)
+    found = web.compare(answers[0]["faces"], expected, analyzer.classes)
+    assert found["faces"] == 2
+    assert (found["missed"], found["added"], found["labels"]) == (0, 0, 0)
+    assert found["box"] < 0.5
+    assert found["probability"] < 0.01
 
 
 def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
