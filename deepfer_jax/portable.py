@@ -209,8 +209,8 @@ def _describe(metadata: Mapping[str, Any], suffix: str) -> dict[str, Any]:
 def _write_plainly(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
     """Blocks as few nodes, and resizing with channels first.
 
-    Blocks' own form is what XLA computes fast on a CPU. ONNX Runtime Web resizes wrongly
-    by WebGPU where channels come last (1.30: boxes are off by 60 pixels).
+    Blocks' own form is what XLA computes fast on a CPU. Where channels come last, ONNX
+    Runtime Web 1.30 resizes wrongly by WebGPU: boxes are off by 60 pixels.
     """
     module = context.module
     if context.method_name == "__call__" and isinstance(module, Block):
