@@ -6,7 +6,7 @@
 #              train configs/fer2013_tiny.py on data/ again, evaluate it, and compare
 #              with results/fer2013_tiny
 #
-# make lint    ruff, mypy, and whether the documents' tables are what results/ says
+# make lint    ruff, mypy, hadolint, and whether the documents' tables are what results/ says
 # make docs    the site, in build/docs
 # make web     the page that needs no server, for any web host, in build/web (npm)
 # make dist    wheel and source, in build/dist
@@ -29,7 +29,7 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,demo,video,tables,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,demo,video,tables,tflite,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
 # What MediaPipe publishes its detectors in, for PARITY=1.
@@ -86,6 +86,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/tables.py --check
+	$(BIN)/hadolint Dockerfile
 
 docs: install
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[docs]"
@@ -98,7 +99,6 @@ web: install
 	$(BIN)/python scripts/build_web.py --model $(MODEL) --out build/web
 
 dist: install
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock build twine
 	rm -rf build/dist
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/twine check --strict build/dist/*

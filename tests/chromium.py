@@ -13,6 +13,12 @@ import subprocess
 import numpy as np
 import websockets
 
+# WebGPU without a graphics card: slow, and only where the browser brings SwiftShader.
+WEBGPU = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -84,9 +90,15 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def open_page(url: str, folder: pathlib.Path, camera: pathlib.Path | None = None):
+async def open_page(
+    url: str,
+    folder: pathlib.Path,
+    camera: pathlib.Path | None = None,
+    webgpu: bool = False,
+):
     """A `Page` of the address; the camera plays a .y4m file."""
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    arguments = ["--headless", "--no-sandbox", "--hide-scrollbars"]
+    arguments += WEBGPU if webgpu else ["--disable-gpu"]
     arguments += ["--remote-debugging-port=0", f"--user-data-dir={folder}"]
     if camera:
         arguments += ["--use-fake-ui-for-media-stream"]

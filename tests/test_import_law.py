@@ -30,10 +30,13 @@ LAW = {
     "occlusion",
     "export": "errors outputs parallel models pretrained data exported inference runs "
     "evaluation faces",
-    "onnx_export": "errors outputs models exported inference runs faces export",
+    "portable": "errors outputs models exported inference runs faces export",
+    "onnx_export": "errors runs portable",
+    "tflite_export": "errors data runs portable",
     "demo": "data faces exported inference",
     "main": "errors training",
-    "commands": "errors outputs data exported inference faces export onnx_export main",
+    "commands": "errors outputs data exported inference faces export onnx_export "
+    "tflite_export main",
     "cli": "errors",  # and its commands, by name
     "__main__": "cli",
 }

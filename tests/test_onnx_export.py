@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deepfer_jax import onnx_export
+from deepfer_jax import onnx_export, portable
 from deepfer_jax.errors import UserError
 from deepfer_jax.exported import ModelError
 from deepfer_jax.faces.detector import load_detector
@@ -36,7 +36,7 @@ def test_the_classifier_is_the_predictor(folder, num):
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (num, 48, 48, 1)).astype(np.uint8)
     crops[0] //= 80  # dark
-    probabilities, strengths = run(folder / onnx_export.CLASSIFIER, crops)
+    probabilities, strengths = run(folder / "classifier.onnx", crops)
     expected = Predictor("tiny").classify(crops)
     for i, one in enumerate(expected):
         np.testing.assert_allclose(probabilities[i], one.probabilities, atol=1e-4)
@@ -48,7 +48,7 @@ def test_a_detector_gives_its_networks_outputs(folder, name):
     model, variables = load_detector(name)[1:]
     shape = (1, model.size, model.size, 3)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
-    boxes, logits = run(folder / onnx_export.detector_name(name), images)
+    boxes, logits = run(folder / f"{name}.onnx", images)
     expected = model.network.apply(variables, images / 127.5 - 1)
     np.testing.assert_allclose(boxes, expected[0], atol=1e-2)  # pixels of the network's
     np.testing.assert_allclose(logits, expected[1], atol=1e-3)
@@ -64,13 +64,26 @@ def test_the_metadata_says_how_they_belong_together(folder):
     assert metadata["faces"]["causes"][:4] == metadata["causes"]
 
 
+@pytest.mark.parametrize("wrong", [0.02, np.nan])
+def test_a_file_that_answers_something_else_is_refused(wrong):
+    network = portable.create_detector("short")
+
+    def run(images):
+        boxes, logits = network.function(images)
+        return boxes + wrong, logits
+
+    with pytest.raises(UserError, match=r"short\.onnx: its boxes differ .* by "):
+        portable.check(network, run, "short.onnx")
+
+
 def test_no_such_model_is_said(tmp_path):
     with pytest.raises((UserError, ModelError), match="nowhere"):
         onnx_export.export_onnx("nowhere", tmp_path)
 
 
-def test_a_run_must_be_exported_first(run_python, tmp_path):
-    command = ("-m", "deepfer_jax", "export", "--workdir", "runs/a", "--onnx", tmp_path)
+@pytest.mark.parametrize("option", ["--onnx", "--tflite"])
+def test_a_run_must_be_exported_first(run_python, tmp_path, option):
+    command = ("-m", "deepfer_jax", "export", "--workdir", "runs/a", option, tmp_path)
     result = run_python(*command, check=False)
     assert result.returncode == 2
-    assert "--model alone" in result.stderr
+    assert f"{option} takes --model alone" in result.stderr

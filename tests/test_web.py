@@ -20,6 +20,7 @@ from deepfer_jax.faces.tracking import Tracker
 from tests import photos
 
 MODELS = pathlib.Path(__file__).parents[1] / "build" / "web" / "models"
+AXE = build_web.WEB / "node_modules" / "axe-core" / "axe.min.js"
 STAGE = "document.getElementById('stage').dataset.state"
 
 
@@ -38,12 +39,12 @@ def built(tmp_path_factory):
     return out
 
 
-def look(folders, profile, visit, query=""):
+def look(folders, profile, visit, query="", **browser):
     """Awaits visit(page) of the open page."""
     from tests import chromium
 
     async def run(url):
-        async with chromium.open_page(url + query, profile) as page:
+        async with chromium.open_page(url + query, profile, **browser) as page:
             await page.until("window.deepfer")
             await visit(page)
 
@@ -100,6 +101,28 @@ def test_it_answers_as_analyzer(built, tmp_path, detector):
     assert total["quality"] < 0.01
 
 
+def test_webgpu_answers_as_analyzer(built, tmp_path):
+    """By the detector that resizes, too."""
+    analyzer, image = Analyzer("tiny"), pictures()["two"]
+    Image.fromarray(image).save(tmp_path / "two.png")
+    answers = []
+
+    async def visit(page):
+        adapter = "navigator.gpu?.requestAdapter().then((adapter) => !!adapter)"
+        if not await page.evaluate(adapter):
+            pytest.skip("needs a Chromium with an adapter for WebGPU")
+        answers.append(await web.read(page, "pictures/two.png", False))
+
+    folders = {"": built, "pictures": tmp_path}
+    look(folders, tmp_path / "profile", visit, webgpu=True)
+    (expected,) = analyzer.analyze(image)
+    found = web.compare(answers[0]["faces"], expected, analyzer.classes)
+    assert found["faces"] == 2
+    assert (found["missed"], found["added"], found["labels"]) == (0, 0, 0)
+    assert found["box"] < 0.5
+    assert found["probability"] < 0.01
+
+
 def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
     from tests import chromium
 
@@ -118,6 +141,40 @@ def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
 
     with web.serve({"": tmp_path, "anywhere": built}) as served:
         asyncio.run(visit(*served))
+
+
+VIOLATIONS = """
+axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations.map(
+  ({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`
+), (error) => [String(error)])
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_everyone_can_use_it(built, tmp_path, width, scheme):
+    """axe-core finds nothing before a picture, with one, and in all that may show."""
+    if not AXE.exists():
+        pytest.skip("needs make web")
+
+    async def visit(page):
+        await page.resize(width, 900, scheme)
+        await page.evaluate(AXE.read_text())
+        await page.until("document.querySelectorAll('.sample').length === 3")
+        assert await page.evaluate(VIOLATIONS) == []
+        await page.evaluate("document.querySelector('.sample').click()")
+        await page.until(f"{STAGE} === 'faces'", 60)
+        assert await page.evaluate(VIOLATIONS) == []
+        await page.evaluate(
+            "document.querySelectorAll('[hidden]').forEach((part) => "
+            "part.removeAttribute('hidden'))"
+        )
+        assert await page.evaluate(VIOLATIONS) == []
+        await page.evaluate("document.querySelector('#seek').ariaLabel = ''")
+        (violation,) = await page.evaluate(VIOLATIONS)  # it does look
+        assert violation.startswith("label: ")
+
+    look({"": built}, tmp_path / "profile", visit)
 
 
 TO_ELSEWHERE = """

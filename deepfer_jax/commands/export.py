@@ -2,12 +2,13 @@
 
 deepfer export --workdir runs/quickstart --out models/quickstart
 deepfer export --model models/tiny --out models/again      with this jax, anew
-deepfer export --model tiny --onnx models/onnx             for where jax is not
+deepfer export --model tiny --onnx models/onnx             for browsers and others
+deepfer export --model tiny --tflite models/tflite         for phones
 """
 
 import argparse
 
-from deepfer_jax import export, onnx_export
+from deepfer_jax import export, onnx_export, tflite_export
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     target.add_argument("--out", help="folder to write")
     onnx = "folder for ONNX files of a --model and both detectors (the extra onnx)"
     target.add_argument("--onnx", metavar="OUT", help=onnx)
+    tflite = "the same as TFLite (the extra tflite)"
+    target.add_argument("--tflite", metavar="OUT", help=tflite)
     data = "of the run's data, if it has moved; with --model: fits its quality anew"
     add("--data_dir", help=data)
     uncalibrated = "without temperature and threshold, which need the validation split"
@@ -32,11 +35,14 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     add("--half", action="store_true", help="parameters in float16, at half the size")
     args = parser.parse_args(argv)
 
-    if args.onnx:
+    elsewhere = args.onnx or args.tflite
+    if elsewhere:
         if args.workdir or args.data_dir or args.uncalibrated or args.half:
-            parser.error("--onnx takes --model alone: export the run with --out first")
-        metadata = onnx_export.export_onnx(args.model, args.onnx)
-        print(f"{metadata['num_parameters']:,} parameters exported to {args.onnx}")
+            name = "--onnx" if args.onnx else "--tflite"
+            parser.error(f"{name} takes --model alone: export the run with --out first")
+        write = onnx_export.export_onnx if args.onnx else tflite_export.export_tflite
+        metadata = write(args.model, elsewhere)
+        print(f"{metadata['num_parameters']:,} parameters exported to {elsewhere}")
         return 0
     if args.workdir:
         metadata = export.export_run(

@@ -96,6 +96,16 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
+class Double(nn.Module):
+    """Twice the height and width, linearly."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        shape = (batch, 2 * height, 2 * width, channels)
+        return jax.image.resize(x, shape, "linear", antialias=False)
+
+
 class Stage(nn.Module):
     """Blocks in a row."""
 
@@ -159,9 +169,7 @@ class FullRange(nn.Module):
             levels.append(x)
         for i, (features, num_blocks) in enumerate([(96, 2), (64, 2), (48, 1)], 1):
             x = nn.relu(nn.Conv(features, (1, 1), name=f"from_below{i}")(x))
-            batch, height, width, _ = x.shape
-            shape = (batch, 2 * height, 2 * width, features)
-            x = jax.image.resize(x, shape, "linear", antialias=False)
+            x = Double()(x)
             side = nn.Conv(features, (1, 1), name=f"from_side{i}")(levels[-1 - i])
             blocks = [(features, 1, features // 2)] * num_blocks
             x = Stage(blocks, name=f"up{i}")(nn.relu(side) + x)

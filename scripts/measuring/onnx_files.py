@@ -15,7 +15,6 @@ import numpy as np
 from measuring import recall
 from PIL import Image
 
-from deepfer_jax import onnx_export
 from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.faces.detector import Detector, load_detector, make_detect
 from deepfer_jax.inference import Predictor
@@ -60,7 +59,7 @@ def measure_onnx(
     crops = []
     for name in about:
         ours = load_detector(name)
-        network = _Network(folder / onnx_export.detector_name(name))
+        network = _Network(folder / about[name]["file"])
         theirs = Detector(name, ours.model._replace(network=network), {})
         detectors = [jax.jit(make_detect(detector)) for detector in (ours, theirs)]
         framing = Framing(**about[name]["framing"])
@@ -96,7 +95,7 @@ def _compare_classifier(
 ) -> dict[str, float]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(folder / onnx_export.CLASSIFIER)
+    session = onnxruntime.InferenceSession(folder / "classifier.onnx")
     probabilities, strengths = session.run(None, {"crops": crops})
     expected = Predictor(model).classify(crops)
     qualities = [face.quality for face in expected]

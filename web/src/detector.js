@@ -5,6 +5,10 @@
 const NUM_CANDIDATES = 128;
 const MAX_OVERLAP = 0.3;
 const MAX_LOGIT = 100;
+// Whole numbers are mixed faster than others; 255 of these are below 2 ** 31.
+const ONE = 2 ** 22;
+
+const { imul } = Math;
 
 const clip = (x, low, high) => Math.min(Math.max(x, low), high);
 
@@ -14,69 +18,81 @@ export function letterBox(view, side) {
   const { width, height } = view;
   const scale = Math.max(width, height) / side;
   const corner = [(side - width / scale) / 2, (side - height / scale) / 2];
-  const taps = columnTaps(width, scale, corner[0], side);
+  const columns = columnTaps(width, scale, corner[0], side);
   const images = new Float32Array(side * side * 3);
-  const row = new Float32Array(width * 3);
+  const row = new Float64Array(width * 3);
   for (let i = 0; i < side; i++) {
-    if (!meanRow(view, scale, corner[1], i, row)) continue;
-    let to = i * side * 3;
-    for (const { first, weights } of taps) {
-      let red = 0, green = 0, blue = 0;
-      for (let k = 0, at = 3 * first; k < weights.length; k++, at += 3) {
-        red += weights[k] * row[at];
-        green += weights[k] * row[at + 1];
-        blue += weights[k] * row[at + 2];
-      }
-      images[to++] = red;
-      images[to++] = green;
-      images[to++] = blue;
-    }
+    const taps = rowTaps(height, scale, corner[1], i);
+    if (!taps.length) continue;
+    mixRows(view, taps, row);
+    mixColumns(row, columns, images, 3 * i * side);
   }
   return { images, scale, corner };
 }
 
-// Of each column of the square: the columns of the view that it is made of.
+// Of each column of the square: the columns of the view that it is made of, from
+// firsts[j] on nums[j], and their weights at j * stride.
 function columnTaps(width, scale, left, side) {
   const reach = Math.max(scale, 1);
-  return Array.from({ length: side }, (_, j) => {
+  const stride = Math.ceil(2 * reach) + 1;
+  const firsts = new Int32Array(side), nums = new Int32Array(side);
+  const weights = new Float64Array(side * stride);
+  for (let j = 0; j < side; j++) {
     const centre = (j + 0.5 - left) * scale;
-    if (!(centre > 0 && centre < width)) return { first: 0, weights: [] };
+    if (!(centre > 0 && centre < width)) continue;
     const near = clip(centre, 0.5, width - 0.5);
     const first = Math.max(0, Math.ceil(near - reach - 0.5));
-    const last = Math.min(width - 1, Math.floor(near + reach - 0.5));
-    const weights = new Float32Array(last - first + 1);
+    const num = Math.min(width - 1, Math.floor(near + reach - 0.5)) - first + 1;
+    const weight = (k) => Math.max(1 - Math.abs(first + k + 0.5 - near) / reach, 0);
     let sum = 0;
-    for (let p = first; p <= last; p++)
-      sum += weights[p - first] = Math.max(1 - Math.abs(p + 0.5 - near) / reach, 0);
-    return { first, weights: weights.map((x) => x / Math.max(sum, 1e-6)) };
-  });
+    for (let k = 0; k < num; k++) sum += weight(k);
+    for (let k = 0; k < num; k++) weights[j * stride + k] = weight(k) / Math.max(sum, 1e-6) / ONE;
+    [firsts[j], nums[j]] = [first, num];
+  }
+  return { firsts, nums, weights, stride };
 }
 
-// Row i of the square before its columns are: the mean of two that are interpolated.
-// False where it is black.
-function meanRow(view, scale, top, i, row) {
-  const { height } = view;
-  const parts = [];
+// Of row i of the square: the rows of the view that it is made of, four with weights in
+// parts of ONE, as the mean of two that are interpolated; none where it is black.
+function rowTaps(height, scale, top, i) {
+  const taps = [];
   for (const half of [0.25, 0.75]) {
     const y = (i + half - top) * scale;
     if (!(y > 0 && y < height)) continue;
     const inner = clip(y - 0.5, 0, height - 1);
     const upper = Math.floor(inner);
-    parts.push([upper, (1 - inner + upper) / 2], [Math.min(upper + 1, height - 1), (inner - upper) / 2]);
+    const weight = Math.round((ONE * (inner - upper)) / 2);
+    taps.push([upper, ONE / 2 - weight], [Math.min(upper + 1, height - 1), weight]);
   }
-  row.fill(0);
-  for (const [y, weight] of parts) {
-    if (weight) addRow(view, y, weight, row);
-  }
-  return parts.length > 0;
+  return taps.length === 2 ? [...taps, [0, 0], [0, 0]] : taps;
 }
 
-function addRow({ pixels, stride, left, top, width }, y, weight, row) {
-  let from = 4 * ((top + y) * stride + left);
-  for (let to = 0; to < 3 * width; from += 4) {
-    row[to++] += weight * pixels[from];
-    row[to++] += weight * pixels[from + 1];
-    row[to++] += weight * pixels[from + 2];
+function mixRows({ pixels, stride, left, top }, taps, row) {
+  const [a, b, c, d] = taps.map(([y]) => 4 * ((top + y) * stride + left));
+  const [wa, wb, wc, wd] = taps.map(([, weight]) => weight);
+  mixSpans(pixels, a, b, c, d, wa | 0, wb | 0, wc | 0, wd | 0, row);
+}
+
+function mixSpans(pixels, a, b, c, d, wa, wb, wc, wd, row) {
+  for (let to = 0, k = 0; to < row.length; k += 4) {
+    for (let i = k; i < k + 3; i++)
+      row[to++] = (imul(wa, pixels[a + i]) + imul(wb, pixels[b + i]) + imul(wc, pixels[c + i]) + imul(wd, pixels[d + i])) | 0;
+  }
+}
+
+function mixColumns(row, { firsts, nums, weights, stride }, images, to) {
+  for (let j = 0; j < nums.length; j++) {
+    let red = 0, green = 0, blue = 0, at = 3 * firsts[j];
+    const end = j * stride + nums[j];
+    for (let k = j * stride; k < end; k++, at += 3) {
+      const weight = weights[k];
+      red += weight * row[at];
+      green += weight * row[at + 1];
+      blue += weight * row[at + 2];
+    }
+    images[to++] = red;
+    images[to++] = green;
+    images[to++] = blue;
   }
 }
 
