@@ -29,7 +29,7 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,demo,video,tables,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,demo,video,tables,bulk,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
 # What MediaPipe publishes its detectors in, for PARITY=1.

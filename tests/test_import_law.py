@@ -29,9 +29,11 @@ LAW = {
     "export": "errors outputs parallel models pretrained data exported inference runs "
     "evaluation faces",
     "onnx_export": "errors outputs models exported inference runs faces export",
+    "bulk": "errors outputs data exported faces",
     "demo": "data faces exported inference",
     "main": "errors training",
-    "commands": "errors outputs data exported inference faces export onnx_export main",
+    "commands": "errors outputs data exported inference faces bulk export onnx_export "
+    "main",
     "cli": "errors",  # and its commands, by name
     "__main__": "cli",
 }
