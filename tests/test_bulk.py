@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from measuring.ray_cluster import make_environment, running_cluster
 from PIL import Image
 
 from deepfer_jax.bulk import listing, places, rows, threads
@@ -317,19 +317,14 @@ def test_what_a_thread_raises_ends_the_reading():
 
 @pytest.fixture(scope="module")
 def environment():
-    """Of processes: this checkout, and a token of the cluster, which keeps others out."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    return (
-        os.environ | token | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    )
+    """Of processes: this checkout, and a token, which keeps others off the cluster."""
+    return make_environment()
 
 
 @pytest.fixture(scope="module")
 def cluster(environment):
     """The address of a Ray cluster of two nodes with a CPU each."""
     pytest.importorskip("ray")
-    from measuring.bulk import running_cluster
-
     with running_cluster(environment, num_nodes=2) as cluster:
         yield cluster.address
 
