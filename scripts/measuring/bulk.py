@@ -8,11 +8,11 @@ Its layout:
     kills    rows of a cluster of two nodes, a worker of which and then a node were
              killed with SIGKILL (at_rows: how many were written then), beside those of
              one process: missing, twice, different
-    speed    pictures a second, by rounds: bare, a loop over `find_faces` in a process on
-             one core, and in two at once on one each; ray, of clusters of one and of two
-             workers, Ray's own processes on the same cores; threads, in this process.
-             From the first fifth of the rows to nine tenths, so that starting does not
-             count. per_core is over bare with as many workers
+    speed    pictures a second, by rounds: bare, a loop over `find_faces` in a process
+             on one core, and in two at once on one each; ray, of clusters of one and of
+             two workers, Ray's own processes on the same cores; threads, in this
+             process. From the first fifth of the rows to nine tenths, so that starting
+             does not count. per_core is over bare with as many workers
     memory   most_mib of the command, for lists of few and of many files that are not
              there: nothing but the bulk itself takes memory
 """
