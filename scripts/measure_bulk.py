@@ -25,6 +25,7 @@ def main() -> None:
     add("--speed", type=int, default=2_000, help="pictures of a round (%(default)s)")
     add("--rounds", type=int, default=5, help="of speed (%(default)s)")
     add("--listed", type=int, default=1_000_000, help="files of the longest list")
+    add("--trained", type=int, default=200_000, help="faces of the larger data set")
     add("--out", type=pathlib.Path, help="file to write; else it is printed")
     args = parser.parse_args()
 
@@ -36,10 +37,18 @@ def main() -> None:
         else:
             print(text)
 
-    listed = (args.listed // 100, args.listed)
+    listed, trained = args.listed, args.trained
     with tempfile.TemporaryDirectory() as folder:
         where = pathlib.Path(folder)
-        measure(where, args.pictures, args.speed, args.rounds, listed, save)
+        measure(
+            where,
+            args.pictures,
+            args.speed,
+            args.rounds,
+            (listed // 100, listed),
+            (trained // 4, trained),
+            save,
+        )
 
 
 if __name__ == "__main__":

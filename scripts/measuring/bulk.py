@@ -15,6 +15,7 @@ Its layout:
              does not count. per_core is over bare with as many workers
     memory   most_mib of the command, for lists of few and of many files that are not
              there: nothing but the bulk itself takes memory
+    tf_data  of the pipeline for data larger than memory, `measuring.tf_data`
 """
 
 import contextlib
@@ -33,7 +34,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import timing
+from measuring import tf_data, timing
 from measuring.ray_cluster import (
     Cluster,
     kill_tree,
@@ -335,6 +336,7 @@ def measure(
     num_speed: int,
     num_rounds: int,
     nums_listed: tuple[int, ...],
+    nums_trained: tuple[int, ...],
     save: Callable[[dict[str, Any]], None],
 ) -> None:
     """Runs all.
@@ -345,6 +347,7 @@ def measure(
       num_speed: pictures of a round of speed.
       num_rounds: of speed.
       nums_listed: files on the lists of memory.
+      nums_trained: faces of the data sets that tf.data reads.
       save: takes what is measured, after each part.
     """
     photos = folder / "photos"
@@ -353,6 +356,9 @@ def measure(
         "memory": lambda: measure_memory(folder, nums_listed),
         "kills": lambda: measure_kills(photos, folder, num),
         "speed": lambda: measure_speed(photos, num_speed, num_rounds),
+        "tf_data": lambda: tf_data.measure_pipeline(
+            folder / "faces", nums_trained, make_environment()
+        ),
     }
     document = {"command": "bulk"} | timing.describe_machine()
     for name, part in parts.items():
