@@ -1,6 +1,6 @@
 """Whether pictures in bulk hold: every row once, whatever is killed; speed; memory.
 
-    measure(pathlib.Path("build/bulk"), num=20_000, ..., save=print)
+    for name, measured in measure(folder, PARTS, num=20_000, ...):
 
 Its layout:
 
@@ -42,6 +42,9 @@ from measuring.ray_cluster import (
     running_cluster,
 )
 from PIL import Image
+
+
+PARTS = ("memory", "kills", "speed", "tf_data")
 
 
 def make_pictures(folder: pathlib.Path, num: int) -> None:
@@ -332,35 +335,34 @@ def measure_memory(folder: pathlib.Path, nums: tuple[int, ...]) -> dict[str, Any
 
 def measure(
     folder: pathlib.Path,
+    wanted: Iterable[str],
     num: int,
     num_speed: int,
     num_rounds: int,
-    nums_listed: tuple[int, ...],
-    nums_trained: tuple[int, ...],
-    save: Callable[[dict[str, Any]], None],
-) -> None:
-    """Runs all.
+    num_listed: int,
+    num_trained: int,
+) -> Iterator[tuple[str, Any]]:
+    """Yields what is measured, with its name, part after part.
 
     Args:
       folder: for pictures and rows, some hundred megabytes.
+      wanted: of PARTS.
       num: pictures of the kills.
       num_speed: pictures of a round of speed.
       num_rounds: of speed.
-      nums_listed: files on the lists of memory.
-      nums_trained: faces of the data sets that tf.data reads.
-      save: takes what is measured, after each part.
+      num_listed: files on the longer list of memory.
+      num_trained: faces of the larger data set that tf.data reads.
     """
     photos = folder / "photos"
-    make_pictures(photos, num)
-    parts = {
-        "memory": lambda: measure_memory(folder, nums_listed),
+    if {"kills", "speed"} & set(wanted):
+        make_pictures(photos, num)
+    parts: dict[str, Callable[[], Any]] = {
+        "memory": lambda: measure_memory(folder, (num_listed // 100, num_listed)),
         "kills": lambda: measure_kills(photos, folder, num),
         "speed": lambda: measure_speed(photos, num_speed, num_rounds),
         "tf_data": lambda: tf_data.measure_pipeline(
-            folder / "faces", nums_trained, make_environment()
+            folder / "faces", (num_trained // 4, num_trained), make_environment()
         ),
     }
-    document = {"command": "bulk"} | timing.describe_machine()
-    for name, part in parts.items():
-        document[name] = part()
-        save(document)
+    for name in wanted:
+        yield name, parts[name]()
