@@ -4,8 +4,8 @@ python scripts/measure_bulk.py --out results/bulk.json
 python scripts/measure_bulk.py --out results/bulk.json --parts speed --rounds 3
 
 Draws pictures, reads them on a Ray cluster of two nodes on this machine, of which a
-worker and then a node are killed, and compares. Writes one JSON document, and keeps what
-it has of other parts; the top of scripts/measuring/bulk.py says what it holds.
+worker and then a node are killed, and compares. Writes one JSON document, and keeps
+what it has of other parts; the top of scripts/measuring/bulk.py says what it holds.
 """
 
 import argparse

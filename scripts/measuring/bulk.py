@@ -34,7 +34,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import tf_data, timing
+from measuring import tf_data
 from measuring.ray_cluster import (
     Cluster,
     kill_tree,
@@ -42,7 +42,6 @@ from measuring.ray_cluster import (
     running_cluster,
 )
 from PIL import Image
-
 
 PARTS = ("memory", "kills", "speed", "tf_data")
 
