@@ -3,8 +3,9 @@
     measure_pipeline(folder, nums=(50_000, 200_000))
 
 Faces are made of drawn ones and noise, prepared as tfrecord, and read for an epoch with
-the default shuffle buffer, each number in a process of its own: faces, most_mib of that
-process, and the mib that the split itself has as pixels, which `resident` would hold.
+the default shuffle buffer, each number in a process of its own: faces; mib of that
+process after each tenth of the epoch, and most_mib; and pixels_mib of the split, which
+`resident` would hold.
 """
 
 import json
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import psutil
 import tensorflow_datasets as tfds
 
 from configs import default
@@ -87,13 +89,17 @@ def read_epoch(folder: str, num: int) -> None:
     builder = datasets.open_prepared(create_builder(folder, num).data_path)
     buffer = default.get_config().dataset.shuffle_buffer
     pipeline = create_pipeline("tf.data", builder, "train", _BATCH_SIZE, 0, buffer)
-    seen = 0
-    for _, batch in pipeline.epoch(0, 0, 1):
+    seen, mib = 0, []
+    tenth = pipeline.steps_per_epoch // 10
+    for step, (_, batch) in enumerate(pipeline.epoch(0, 0, 1), 1):
         seen += batch["label"].size
+        if step % tenth == 0:
+            mib.append(round(psutil.Process().memory_info().rss / 2**20, 1))
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     row = {
         "faces": num,
         "read": seen,
+        "mib": mib,
         "most_mib": round(most, 1),
         "pixels_mib": round(num * 48 * 48 / 2**20, 1),
     }
