@@ -16,6 +16,7 @@ import pytest
 from measuring.ray_cluster import make_environment, running_cluster
 from PIL import Image
 
+from deepfer_jax.bulk import cluster as cluster_reader
 from deepfer_jax.bulk import listing, places, rows, threads
 from deepfer_jax.bulk.parts import Parts, locked
 from deepfer_jax.commands import bulk
@@ -387,3 +388,11 @@ def test_addresses_and_paths_are_told_apart(tmp_path):
     system, path = places.locate(f"file://{tmp_path}/a b#1%.txt")
     with system.open_input_stream(path) as file:
         assert file.read() == b"x"
+
+
+def test_what_a_worker_says_is_said_in_one_line():
+    said = "ray::MapWorker.__init__() (pid=1)\n  File x\n"
+    error = ValueError(f"{said}deepfer_jax.exported.ModelError: tiny: damaged\n")
+    assert str(cluster_reader._user_error(error)) == "tiny: damaged"
+    other = ValueError("of Ray")
+    assert cluster_reader._user_error(other) is other

@@ -19,6 +19,7 @@ in the actor alone: Ray's workers are no forks of a process that has threads of 
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -33,6 +34,7 @@ _BATCH = 32
 # Bytes of pixels that a task hands on at once: a batch of photographs of 1920 pixels
 # would be 350 MB.
 _MAX_BYTES = 64e6
+_OF_A_WORKER = re.compile(r"^deepfer_jax\.\S*Error: (.*)$", re.MULTILINE)
 # Of a GPU's memory; jax takes it when it starts.
 _GPU_FRACTION = "0.6"
 
@@ -78,7 +80,7 @@ def read(
             refs = [ray.put(part.combine_chunks()) for part in parts]
             if refs:
                 yield from _start(address)(refs, is_video, options)
-    except ray.exceptions.RayError as error:
+    except Exception as error:  # Ray's, and its Data's, of many kinds
         raise _user_error(error) from None
     finally:
         ray.shutdown()
@@ -143,18 +145,14 @@ def _connect(ray, address: str) -> None:
 
 
 def _be_quiet(ray) -> None:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 
-def _user_error(error: BaseException) -> BaseException:
-    """What a person can mend, whatever Ray wrapped around it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return UserError(str(cause).strip().splitlines()[-1])
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return error
+def _user_error(error: Exception) -> Exception:
+    """What a person can mend: the last line of what Ray tells of a worker's error."""
+    said = _OF_A_WORKER.findall(str(error))
+    return UserError(said[-1]) if said else error
 
 
 def _plan(resources: dict[str, float]) -> tuple[int, dict[str, float]]:

@@ -84,8 +84,6 @@ def prepare_faces(folder: pathlib.Path, num: int) -> None:
 
 def read_epoch(folder: str, num: int) -> None:
     """Reads all batches of an epoch, and prints what that took."""
-    import resource  # which Windows lacks
-
     builder = datasets.open_prepared(create_builder(folder, num).data_path)
     buffer = default.get_config().dataset.shuffle_buffer
     pipeline = create_pipeline("tf.data", builder, "train", _BATCH_SIZE, 0, buffer)
@@ -95,7 +93,9 @@ def read_epoch(folder: str, num: int) -> None:
         seen += batch["label"].size
         if step % tenth == 0:
             mib.append(round(psutil.Process().memory_info().rss / 2**20, 1))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # Not getrusage's, which begins with that of the process that started this one.
+    status = pathlib.Path("/proc/self/status").read_text()
+    most = int(status.partition("VmHWM:")[2].split()[0]) / 2**10
     row = {
         "faces": num,
         "read": seen,
