@@ -15,7 +15,7 @@
 #
 # FRESH=1      with `train` and `reproduce`: start over
 # JAX=cuda13   with either: the accelerator's jax (cuda13 or tpu)
-# PARITY=1     with `test`: also against PyTorch and dlib, which it installs
+# PARITY=1     with `test`: also against PyTorch and dlib, and with Beam, which it installs
 # PYTHON=...   the interpreter that makes .venv (3.11 or 3.12)
 
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
@@ -29,7 +29,10 @@ AGAIN_MODEL := models/reproduce_$(MODEL)
 KIND := fer2013_public_test_none.json
 BIN := .venv/bin
 comma := ,
-EXTRAS := train,demo,video,tables,tflite,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+EXTRAS := train,demo,video,tables,tflite,bulk,dev$(if $(PARITY),$(comma)parity)$(if $(JAX),$(comma)$(JAX))
+# Beam asks for older protobuf and pyarrow than the lock's, and works with these too.
+BEAM := apache-beam beartype dnspython fastavro fasteners httplib2 jsonpickle objsize \
+	proto-plus pymongo pyparsing pytz sortedcontainers zstandard
 STAMP := .venv/installed-$(subst $(comma),-,$(EXTRAS))
 
 # What MediaPipe publishes its detectors in, for PARITY=1.
@@ -108,6 +111,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[$(EXTRAS)]"
+	$(if $(PARITY),$(BIN)/python -m pip install --quiet --no-deps --constraint requirements.lock $(BEAM))
 	@touch $@
 
 clean:

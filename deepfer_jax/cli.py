@@ -2,6 +2,7 @@
 
 deepfer photos/ --csv faces.csv                           faces of photographs
 deepfer video party.mp4 --out annotated.mp4 --csv t.csv   of a video or camera
+deepfer bulk photos/ --out faces.parquet                  millions, on a Ray cluster too
 deepfer demo                                              a page for the browser
 deepfer models                                            what ships
 deepfer train --config fer2013_tiny --workdir runs/tiny   training
@@ -17,6 +18,7 @@ from deepfer_jax import __version__, errors
 COMMANDS = {
     "photos": ("deepfer_jax.commands.photos", None),
     "video": ("deepfer_jax.commands.video", "video"),
+    "bulk": ("deepfer_jax.commands.bulk", "bulk"),
     "demo": ("deepfer_jax.demo.__main__", "demo"),
     "models": ("deepfer_jax.commands.models", None),
     "train": ("deepfer_jax.commands.train", "train"),

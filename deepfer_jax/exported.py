@@ -68,6 +68,12 @@ def digest_of_fields(metadata: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+def checksum(metadata: dict) -> str:
+    """SHA-256 of all that a model's folder holds, by its metadata's digests."""
+    sums = metadata.get("sha256") or {METADATA: digest_of_fields(metadata)}
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+
+
 class ExportedModel:
     """A folder that scripts/export.py wrote.
 

@@ -2,6 +2,9 @@
 
 python scripts/prepare_data.py --dataset fer2013 --manual_dir downloads --data_dir data
 python scripts/prepare_data.py --dataset image_folder/mine --manual_dir my_faces
+
+An image_folder of millions is read by Apache Beam with --beam_options, on this
+machine's cores or on a cluster whose machines share both folders: docs/bulk.md.
 """
 
 import argparse
@@ -29,6 +32,10 @@ def create_parser() -> argparse.ArgumentParser:
         help="array_record can be read without TensorFlow",
     )
     add("--audit", action="store_true", help="also look for near-duplicates")
+    add(
+        "--beam_options",
+        help="read an image_folder by Apache Beam: runner=DirectRunner,...",
+    )
     group = parser.add_argument_group("image_folder").add_argument
     absent = argparse.SUPPRESS
     group("--size", type=int, default=absent, help="pixels of height and width (48)")

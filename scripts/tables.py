@@ -354,11 +354,61 @@ def to_torch() -> str:
     return table(["work", "network", "batch", "our speed / PyTorch's"], rows)
 
 
+def bulk() -> str:
+    """Pictures in bulk: what kills left, speed beside the Analyzer, memory."""
+    kept = read("bulk.json")
+    kills, speed = kept["kills"], kept["speed"]
+    at = kills["killed_at_rows"]
+    rows = [
+        [
+            f"{kills['pictures']:,} pictures, a worker killed at {at['worker']:,} rows "
+            f"and a node at {at['node']:,}",
+            f"{kills['rows']:,} rows; {kills['missing']} missing, {kills['twice']} "
+            f"twice, {kills['different']} other than one process's",
+        ]
+    ]
+    said = {
+        "ray_1": "one worker over a loop of the Analyzer on one core",
+        "ray_2": "two workers over two such loops at once",
+        "threads_2": "without Ray, two threads over two such loops",
+    }
+    for name, what in said.items():
+        ratio = speed["per_core"][name]
+        rows.append(
+            [
+                what,
+                f"{ratio['ratio']:.2f} of its speed ({ratio['lowest']:.2f} to "
+                f"{ratio['highest']:.2f} in {len(speed['rates'][name])} rounds)",
+            ]
+        )
+    rows += [
+        [f"memory of the command, {row['files']:,} files", f"{row['most_mib']:.0f} MiB"]
+        for row in kept["memory"]["lists"]
+    ]
+    return table(["", "measured"], rows)
+
+
+def tf_data() -> str:
+    """Memory of an epoch through tf.data."""
+    return table(
+        ["faces of 48 x 48", "their pixels", "the process at most"],
+        [
+            [
+                f"{row['faces']:,}",
+                f"{row['pixels_mib']:.0f} MiB",
+                f"{row['most_mib']:.0f} MiB",
+            ]
+            for row in read("bulk.json")["tf_data"]
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         *(shipped, views, others, corruptions, peers, fine_tuning),
         *(detectors, delivery, quality, explanations, realtime, start_up, to_torch),
+        *(bulk, tf_data),
     )
 }
 

@@ -20,6 +20,7 @@ PAGES = (
     "docs/training.md",
     "docs/realtime.md",
     "docs/phones.md",
+    "docs/bulk.md",
     "docs/tutorials/finetune.md",
     "docs/tutorials/network.md",
     "docs/tutorials/photos.md",
@@ -218,6 +219,19 @@ def test_the_soak_held():
     for part in soak["bad_inputs"].values():
         assert part["refused"] + part["read"] == 10_000
     assert f"{soak['attacked']['p95_ms']:.0f} ms" in said("docs/http.md")
+
+
+def test_pictures_in_bulk_were_all_there_once():
+    kept_of_bulk = kept("bulk.json")
+    kills = kept_of_bulk["kills"]
+    assert kills["pictures"] == kills["rows"] == 20_000
+    assert kills["faces"] > 10_000
+    assert (kills["missing"], kills["twice"], kills["different"]) == (0, 0, 0)
+    few, many = (row["most_mib"] for row in kept_of_bulk["memory"]["lists"])
+    assert many < 1.1 * few
+    few, many = kept_of_bulk["tf_data"]
+    assert (few["read"], many["faces"]) == (49_920, 200_000)
+    assert many["most_mib"] < 1.1 * few["most_mib"]
 
 
 def test_what_is_said_of_the_browser_is_what_the_file_says():

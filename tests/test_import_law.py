@@ -33,9 +33,10 @@ LAW = {
     "portable": "errors outputs models exported inference runs faces export",
     "onnx_export": "errors runs portable",
     "tflite_export": "errors data runs portable",
+    "bulk": "errors outputs data exported faces",
     "demo": "data faces exported inference",
     "main": "errors training",
-    "commands": "errors outputs data exported inference faces export onnx_export "
+    "commands": "errors outputs data exported inference faces bulk export onnx_export "
     "tflite_export main",
     "cli": "errors",  # and its commands, by name
     "__main__": "cli",

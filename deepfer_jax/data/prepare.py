@@ -7,11 +7,14 @@ duplicates; on a terminal, a bar while it works. If anything is wrong, nothing
 half-prepared stays behind.
 """
 
+import contextlib
 import importlib.util
 import pathlib
+import re
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,12 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import count_groups, digest
 from deepfer_jax.data.emotions import EMOTIONS
 from deepfer_jax.data.fer2013 import OFFICIAL_COUNTS
-from deepfer_jax.data.image_folder import folder_config
+from deepfer_jax.data.image_folder import folder_config, import_beam
 from deepfer_jax.errors import UserError
+
+# Of errors that come from a process of Beam's: as a text, and with the step's name.
+_OF_A_WORKER = re.compile(r"^deepfer_jax\.errors\.UserError: (.*)$", re.MULTILINE)
+_WHERE = re.compile(r" \[while running '.*")
 
 
 def prepare(
@@ -30,6 +37,7 @@ def prepare(
     manual_dir: str | None,
     data_dir: str,
     file_format: str,
+    beam_options: str | None = None,
     **options: Any,
 ) -> dict[str, np.ndarray]:
     """Prepares and describes a data set; one that is there already is only described.
@@ -39,6 +47,8 @@ def prepare(
       manual_dir: folder of the files that the user got; not needed by synthetic_faces.
       data_dir: where the prepared data goes.
       file_format: "tfrecord" or "array_record".
+      beam_options: options of Apache Beam, such as "runner=DirectRunner,
+        direct_num_workers=4", to prepare an image_folder with it; None for none.
       **options: fields of image_folder.ImageFolderConfig, for such a data set.
 
     Returns:
@@ -48,9 +58,10 @@ def prepare(
       UserError: the input is missing or wrong, or TensorFlow is missing for tfrecord.
     """
     key, _, name = dataset.partition("/")
-    if options and key != "image_folder":
+    given = [*options, *(["beam_options"] if beam_options is not None else [])]
+    if given and key != "image_folder":
         raise UserError(
-            f"{', '.join(f'--{option}' for option in options)}: only of a data set "
+            f"{', '.join(f'--{option}' for option in given)}: only of a data set "
             f"image_folder/NAME, found {dataset}"
         )
     builder = datasets.create_builder(dataset, data_dir)
@@ -71,7 +82,7 @@ def prepare(
         if key == "image_folder" and folder is not None:
             config = folder_config(name, folder, **options)
         builder = datasets.create_builder(dataset, data_dir, file_format, config)
-        _download_and_prepare(builder, folder)
+        _download_and_prepare(builder, folder, beam_options)
     splits = {
         name: _read_split(builder, name) for name in datasets.ordered_splits(builder)
     }
@@ -137,7 +148,9 @@ def _manual_folder(builder, manual_dir: str | None) -> pathlib.Path | None:
     return folder
 
 
-def _download_and_prepare(builder, folder: pathlib.Path | None) -> None:
+def _download_and_prepare(
+    builder, folder: pathlib.Path | None, beam_options: str | None
+) -> None:
     config = tfds.download.DownloadConfig()
     if folder is not None:
         for note in builder.open_source(folder).notes:
@@ -147,22 +160,40 @@ def _download_and_prepare(builder, folder: pathlib.Path | None) -> None:
     print(f"preparing {builder.data_path} as {file_format}", flush=True)
     start = time.perf_counter()
     try:
-        datasets.generate(builder, config)
+        with _set_up_beam(builder, config, beam_options):
+            datasets.generate(builder, config)
     except Exception as error:
         _remove_empty_folders(builder)
         raise _user_error(error) from None
     print(f"prepared in {time.perf_counter() - start:.0f} s")
 
 
+@contextlib.contextmanager
+def _set_up_beam(builder, config: Any, beam_options: str | None) -> Iterator[None]:
+    """Has the builder use Beam, with a folder for its lists beside the data."""
+    if beam_options is None:
+        yield
+        return
+    beam = import_beam()
+    flags = [f"--{option.strip()}" for option in beam_options.split(",") if option]
+    config.beam_options = beam.options.pipeline_options.PipelineOptions(flags=flags)
+    builder.data_dir_root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=builder.data_dir_root) as lists:
+        builder.beam_folder = pathlib.Path(lists)
+        yield
+
+
 def _user_error(error: BaseException) -> BaseException:
-    """The cause that a person can mend, whatever TFDS wrapped around it."""
+    """The cause that a person can mend, whatever TFDS or Beam wrapped around it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
-            return cause
+            return UserError(_WHERE.sub("", str(cause)))
         if isinstance(cause, OSError):
             return UserError(f"cannot prepare the data: {cause}")
         cause = cause.__cause__ or cause.__context__
+    if said := _OF_A_WORKER.search(str(error)):
+        return UserError(_WHERE.sub("", said[1]))
     return error
 
 

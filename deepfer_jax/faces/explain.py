@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepfer_jax.faces.analyzer import place_frames
 from deepfer_jax.faces.crop import Framing, crop_faces
 from deepfer_jax.faces.face import Face
-from deepfer_jax.faces.photos import fit_photo, scale_faces
+from deepfer_jax.faces.photos import make_smaller, scale_faces
 from deepfer_jax.inference import DEFAULT_MODEL, Predictor, fit_face
 from deepfer_jax.occlusion import occlusion_map, tint
 
@@ -68,11 +68,12 @@ class Explainer:
         if is_face:
             crop = fit_face(image, self._shape)
             return [self._draw(crop, face.label) for face in faces]
-        small, factor = fit_photo(image)
+        small = make_smaller(image)
+        factor = np.array(small.shape[1::-1], np.float32) / image.shape[1::-1]
         [(frames, size)] = place_frames(small[None])
         index = np.zeros(1, np.int32)
         pictures = []
-        for face in scale_faces(faces, 1 / factor):
+        for face in scale_faces(faces, factor):
             places = (index, face.box[None], face.landmarks[None])
             crop = _crop(frames, *places, self._framing, size, self._shape)
             pictures.append(self._draw(np.asarray(crop)[0], face.label))

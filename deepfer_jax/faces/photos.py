@@ -42,28 +42,41 @@ def find_faces(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:
       analyzer: finds and reads them.
       image: uint8 [H, W, 3], RGB.
     """
-    small, factor = fit_photo(image)
-    return scale_faces(_find(analyzer, small), factor)
+    height, width = image.shape[:2]
+    return find_in_smaller(analyzer, make_smaller(image), width, height)
 
 
-def fit_photo(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph that is not too large to be read.
+def make_smaller(image: np.ndarray) -> np.ndarray:
+    """The photograph as it is searched: at most 1920 pixels high and wide.
 
     Args:
-      image: uint8 [H, W, 3].
-
-    Returns:
-      The image, or a smaller one; and how many times wider and higher it was, float32
-      [2].
+      image: uint8 [H, W, 3], RGB.
     """
     height, width = image.shape[:2]
     scale = max(height, width) / _LONGEST
     if scale <= 1:
-        return image, np.ones(2, np.float32)
+        return image
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    small = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-    factor = np.array([width / size[0], height / size[1]], np.float32)
-    return np.asarray(small), factor
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def find_in_smaller(
+    analyzer: FindsFaces, image: np.ndarray, width: int, height: int
+) -> list[Face]:
+    """As `find_faces`, of what `make_smaller` gave.
+
+    Args:
+      analyzer: finds and reads them.
+      image: uint8 [h, w, 3], RGB.
+      width: of the photograph.
+      height: likewise.
+    """
+    faces = _find(analyzer, image)
+    if image.shape[:2] == (height, width):
+        return faces
+    small = image.shape[1::-1]
+    factor = np.array([width / small[0], height / small[1]], np.float32)
+    return scale_faces(faces, factor)
 
 
 def _find(analyzer: FindsFaces, image: np.ndarray) -> list[Face]:

@@ -13,9 +13,11 @@ from deepfer_jax.data.prepare import (
     prepare,
 )
 from deepfer_jax.errors import UserError
+from tests.data.test_image_folder import write_faces
 from tests.fer_files import all_rows, random_rows, write_csv
 
 SCRIPT = "scripts/prepare_data.py"
+BEAM_OPTIONS = "runner=DirectRunner,direct_num_workers=1"
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +261,45 @@ def test_command_line_shows_a_mistake_in_one_line(run_python, tmp_path):
         f"error: {tmp_path}/in/fer2013.csv, line 5: emotion: expected 0 to 6, found '9'"
     )
     assert not list((tmp_path / "out").rglob("*"))
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_beam_prepares_the_same(file_format, tmp_path):
+    pytest.importorskip("apache_beam")
+    folder = tmp_path / "faces"
+    write_faces(folder, ["angry", "happy", "sad"], 9)
+    stored = {}
+    for name, more in (("plain", {}), ("beam", {"beam_options": BEAM_OPTIONS})):
+        data_dir = tmp_path / name
+        counts = prepare("image_folder/mine", folder, data_dir, file_format, **more)
+        builder = datasets.load_builder("image_folder/mine", data_dir)
+        splits = datasets.ordered_splits(builder)
+        stored[name] = {x: datasets.load_split(builder, x) for x in splits}
+        assert [path.name for path in data_dir.iterdir()] == ["image_folder"]
+        assert {x: int(row.sum()) for x, row in counts.items()} == {
+            "train": 24,
+            "validation": 3,
+        }
+    for split, faces in stored["plain"].items():
+        others = stored["beam"][split]
+        assert others["id"] == faces["id"]
+        np.testing.assert_array_equal(others["label"], faces["label"])
+        np.testing.assert_array_equal(others["image"], faces["image"])
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_beam_names_what_is_wrong_as_well(mode, tmp_path):
+    pytest.importorskip("apache_beam")
+    folder = tmp_path / "faces"
+    write_faces(folder, ["angry", "happy", "sad"], 5)
+    (folder / "sad" / "x.png").write_bytes(b"no picture")
+    options = f"{BEAM_OPTIONS},direct_running_mode={mode}"
+    data_dir = tmp_path / "data"
+    with pytest.raises(UserError, match=r"x\.png: not a whole.*to a PNG file$"):
+        prepare("image_folder/mine", folder, data_dir, "tfrecord", options)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_beam_is_for_folders(csv_dir, tmp_path):
+    with pytest.raises(UserError, match=r"--beam_options: only of a data set image"):
+        prepare("fer2013", csv_dir, tmp_path, "tfrecord", BEAM_OPTIONS)
