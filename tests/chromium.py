@@ -19,6 +19,13 @@ WEBGPU = (
     "--use-webgpu-adapter=swiftshader",
     "--enable-features=Vulkan",
 )
+# What finds mistakes of accessibility; `make web` installs it.
+AXE = pathlib.Path(__file__).parents[1] / "web/node_modules/axe-core/axe.min.js"
+_VIOLATIONS = """
+axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations.map(
+  ({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`
+), (error) => [String(error)])
+"""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -125,3 +132,9 @@ async def open_page(
     finally:
         process.terminate()
         process.wait()
+
+
+async def find_violations(page: Page) -> list[str]:
+    """What axe-core finds in the page as it is shown."""
+    await page.evaluate(AXE.read_text())
+    return await page.evaluate(_VIOLATIONS)

@@ -20,7 +20,6 @@ from deepfer_jax.faces.tracking import Tracker
 from tests import photos
 
 MODELS = pathlib.Path(__file__).parents[1] / "build" / "web" / "models"
-AXE = build_web.WEB / "node_modules" / "axe-core" / "axe.min.js"
 STAGE = "document.getElementById('stage').dataset.state"
 
 
@@ -143,35 +142,29 @@ def test_it_works_without_a_network_after_the_first_visit(built, tmp_path):
         asyncio.run(visit(*served))
 
 
-VIOLATIONS = """
-axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations.map(
-  ({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`
-), (error) => [String(error)])
-"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_everyone_can_use_it(built, tmp_path, width, scheme):
     """axe-core finds nothing before a picture, with one, and in all that may show."""
-    if not AXE.exists():
+    from tests import chromium
+
+    if not chromium.AXE.exists():
         pytest.skip("needs make web")
 
     async def visit(page):
         await page.resize(width, 900, scheme)
-        await page.evaluate(AXE.read_text())
         await page.until("document.querySelectorAll('.sample').length === 3")
-        assert await page.evaluate(VIOLATIONS) == []
+        assert await chromium.find_violations(page) == []
         await page.evaluate("document.querySelector('.sample').click()")
         await page.until(f"{STAGE} === 'faces'", 60)
-        assert await page.evaluate(VIOLATIONS) == []
+        assert await chromium.find_violations(page) == []
         await page.evaluate(
             "document.querySelectorAll('[hidden]').forEach((part) => "
             "part.removeAttribute('hidden'))"
         )
-        assert await page.evaluate(VIOLATIONS) == []
+        assert await chromium.find_violations(page) == []
         await page.evaluate("document.querySelector('#seek').ariaLabel = ''")
-        (violation,) = await page.evaluate(VIOLATIONS)  # it does look
+        (violation,) = await chromium.find_violations(page)  # it does look
         assert violation.startswith("label: ")
 
     look({"": built}, tmp_path / "profile", visit)

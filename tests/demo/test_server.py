@@ -268,6 +268,8 @@ def test_a_sample_has_a_card_and_can_be_saved(tmp_path):
             await page.evaluate(click)
             await page.until(f"{image}.naturalWidth === 384", 60)
             assert await page.evaluate(f"{image}.hidden") is False
+            if chromium.AXE.exists():
+                assert await chromium.find_violations(page) == []
             await page.screenshot(tmp_path / "why.png")
             await page.evaluate(click)
             assert await page.evaluate(f"{image}.hidden") is True
