@@ -7,7 +7,13 @@ unstacked, and a checkpoint takes it as it is.
     train_step = pmap_train(run_steps)
     state, metrics = train_step(replicate(state), resident, inputs)
 
-One process with all its local devices; several hosts are not supported.
+Where several processes train together (see `hosts`), AXIS goes over the devices of all,
+those of a process side by side. A process holds the state for its own devices, and of a
+batch the rows of its own devices alone, `local_rows`; so inputs have a leading axis of
+`num_local_devices`.
+
+jax.pmap is jit(shard_map) since jax 0.8. What it adds over several processes is to make
+global arrays of local ones at each call and local ones of the results: MEASURED.
 """
 
 import functools
@@ -17,6 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
@@ -63,17 +70,40 @@ def compiler_options() -> dict[str, Any]:
 
 
 def num_devices() -> int:
+    """Of all processes together."""
+    return jax.device_count()
+
+
+def num_local_devices() -> int:
+    """Of this process."""
     return jax.local_device_count()
 
 
+def local_device_numbers() -> np.ndarray:
+    """int32 [local devices]: their places on AXIS."""
+    first = jax.process_index() * num_local_devices()
+    return first + np.arange(num_local_devices(), dtype=np.int32)
+
+
+def local_rows(batch_size: int) -> slice:
+    """The rows of a batch that this process's devices take.
+
+    Args:
+      batch_size: over all devices; a multiple of their number.
+    """
+    share = batch_size // jax.process_count()
+    first = jax.process_index() * share
+    return slice(first, first + share)
+
+
 def replicate(tree: Any) -> Any:
-    """Places a tree on every device, so that the first step compiles once."""
+    """Places a tree on every local device, so that the first step compiles once."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(tree: Any) -> Any:
-    """Places arrays with a leading [devices] axis, to each device its part."""
+    """Places arrays with a leading [local devices] axis, to each device its part."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
 
@@ -81,34 +111,36 @@ def shard(tree: Any) -> Any:
 def pmap_train(fn: Callable) -> Callable:
     """Compiles `fn(state, resident, inputs) -> (state, metrics)` over all devices.
 
-    state and resident are replicated, inputs have a leading [devices] axis, and both
+    state and resident are replicated, inputs have a leading [local devices] axis; both
     results must be equal on every device (reduce them over AXIS). The state is donated:
     do not use the old one again.
     """
-    return _with_compiler_options(
-        jax.pmap(
-            fn,
-            axis_name=AXIS,
-            in_axes=(None, None, 0),
-            out_axes=(None, None),
-            donate_argnums=(0,),
-        )
+    in_axes, out_axes = (None, None, 0), (None, None)
+    mapped = jax.pmap(
+        fn, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=(0,)
     )
+    return _with_compiler_options(mapped, in_axes, out_axes)
 
 
 def pmap_eval(fn: Callable) -> Callable:
     """Compiles `fn(variables, batch) -> (metrics, outputs)` over all devices.
 
-    variables are replicated and batch has a leading [devices] axis; metrics must be
+    variables are replicated, batch has a leading [local devices] axis; metrics must be
     equal on every device, outputs keep the leading axis.
     """
-    return _with_compiler_options(
-        jax.pmap(fn, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
-    )
+    axes = (None, 0)
+    mapped = jax.pmap(fn, axis_name=AXIS, in_axes=axes, out_axes=axes)
+    return _with_compiler_options(mapped, axes, axes)
 
 
-def _with_compiler_options(mapped: Callable) -> Callable:
-    """Compiles with `compiler_options`, which jax.pmap itself does not take."""
+def _with_compiler_options(
+    mapped: Callable, in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]
+) -> Callable:
+    """Compiles with `compiler_options`, which jax.pmap itself does not take.
+
+    A program that was lowered by hand takes and gives global arrays where there are
+    several processes; the axes say which are replicated.
+    """
     options = known_compiler_options(compiler_options())
     if not options:
         return mapped
@@ -119,16 +151,52 @@ def _with_compiler_options(mapped: Callable) -> Callable:
         key = tree, tuple((x.shape, x.dtype) for x in leaves)
         if key not in programs:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
-        return programs[key](*args)
+        if jax.process_count() == 1:
+            return programs[key](*args)
+        results = programs[key](*_to_global(args, in_axes))
+        return _to_local(results, out_axes)
 
     call.lower = mapped.lower  # type: ignore[attr-defined]
     return call
 
 
+def _to_global(trees: Any, axes: tuple[int | None, ...]) -> tuple:
+    """Views local arrays as parts of global ones, as jax.pmap does."""
+    convert = multihost_utils.host_local_array_to_global_array
+    return _convert(convert, trees, axes)
+
+
+def _to_local(trees: Any, axes: tuple[int | None, ...]) -> tuple:
+    return _convert(multihost_utils.global_array_to_host_local_array, trees, axes)
+
+
+def _convert(convert: Callable, trees: Any, axes: tuple[int | None, ...]) -> tuple:
+    mesh = _global_mesh()
+    specs = (PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in axes)
+    return tuple(convert(x, mesh, spec) for x, spec in zip(trees, specs, strict=True))
+
+
+@functools.cache
+def _global_mesh() -> Mesh:
+    """The devices of all processes as jax.pmap places them on its axis."""
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    return Mesh(np.array(devices), (AXIS,))
+
+
 def split_over_devices(tree: Any) -> Any:
-    """[batch, ...] -> [devices, batch / devices, ...] for every leaf."""
-    devices = num_devices()
+    """[local batch, ...] -> [local devices, batch / devices, ...] for every leaf."""
+    devices = num_local_devices()
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), tree)
+
+
+def gather_rows(outputs: jax.Array) -> np.ndarray:
+    """[local devices, rows, ...] of each process -> [batch, ...] in every process."""
+    if jax.process_count() == 1:
+        fetched = jax.device_get(outputs)
+    else:
+        local = np.asarray(jax.device_get(outputs))
+        fetched = multihost_utils.process_allgather(local, tiled=True)
+    return fetched.reshape(-1, *fetched.shape[2:])
 
 
 def pad_batch(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
