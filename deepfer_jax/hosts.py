@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,11 +68,14 @@ def joined(
     _join(None if coordinator == "auto" else coordinator, num_processes, process_id)
     try:
         yield
-    except SystemExit as stop:
+    except SystemExit as stop:  # the line of a mistake is written
         if stop.code:
             _leave(stop.code)
-    except jax.errors.JaxRuntimeError as error:
-        _end_with_the_lost(error)
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            _await_word_of_the_lost()
+        traceback.print_exc()
+        _leave(1)
     barrier("end")
     jax.distributed.shutdown()
 
@@ -127,10 +131,12 @@ def _leave(code: int | str) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _end_with_the_lost(error: Exception) -> None:
-    """A reduction failed: heartbeats will tell whose process was lost, and end this."""
+def _await_word_of_the_lost() -> None:
+    """If a reduction failed since a process was lost, jax names it and ends this one.
+
+    On GPUs a reduction rather waits for the lost, and is ended likewise.
+    """
     time.sleep(HEARTBEAT + 10)
-    raise error
 
 
 def num_processes() -> int:

@@ -17,11 +17,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 
-# Of the service's own log: its levels, and the files that write it.
-_NOISE = re.compile(
-    rb"[IWE]\d{4} .*(coordination_service|preemption_sync|distributed_runtime)|"
-    rb"Additional GRPC error|:UNKNOWN:Error received|RPC: /xla|\[Gloo\] Rank"
-)
+# How lines of C++'s log begin, and the files from which the service writes them.
+_RECORD = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:")
+_SERVICE = re.compile(rb".*(coordination_service|preemption_)")
 _FATAL = re.compile(rb"F\d{4} .*(client\.h|coordination|distributed)")
 _AGAIN = "the same command goes on from the newest whole checkpoint"
 
@@ -46,10 +44,13 @@ def explain_losses() -> None:
 def translate(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the lines to show; all from the service's last word on become one."""
     fatal: list[bytes] = []
+    hidden = False  # whether the record, of several lines, is one of the service's
     for line in lines:
+        if _RECORD.match(line):
+            hidden = bool(_SERVICE.match(line))
         if fatal or _FATAL.match(line):
             fatal.append(line)
-        elif not _NOISE.match(line) and line.strip():
+        elif not hidden:
             yield line
     if fatal:
         text = b"".join(fatal).decode(errors="replace")
@@ -57,12 +58,10 @@ def translate(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _name_lost(text: str) -> str:
-    numbers = sorted(set(map(int, re.findall(r"/task:(\d+)", text))))
-    if "leader task" in text or "Failed to send RPC" in text:
-        numbers = [0]
-    if not numbers:
-        return f"the processes of this run lost one another: {text.splitlines()[0]}"
-    names = ", ".join(f"process {number}" for number in numbers)
+    numbers = sorted(set(map(int, re.findall(r"^(?:\S*/task:)?(\d+)$", text, re.M))))
+    if "Failed to send RPC" in text:
+        numbers = [0]  # whose service it is
+    names = ", ".join(f"process {number}" for number in numbers) or "a process"
     return f"{names} of this run ended or answers no more: all end here; {_AGAIN}"
 
 
