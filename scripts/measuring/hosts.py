@@ -1,0 +1,186 @@
+"""Whether training over several processes holds up, and what it costs.
+
+    document = soak_hosts(pathlib.Path(folder), num_processes=2)
+
+All processes run on this machine; on CPUs they speak through gloo. Its layout:
+
+    device, threads, load, versions   as of `measuring.speed`
+    processes   of the run that is killed, each of two devices
+    kills       one run, a process of which is killed again and again (SIGKILL): which
+                process, the newest checkpoint then, the seconds until all had ended,
+                and the line of one that was left
+    same_bits   whether that run ended with the state of one that nobody killed
+    speed       faces a second of the quickstart's network, 35 faces a device, by
+                "processes x devices each", a core for each device; medians
+    efficiency  two processes against one: of one device each against one alone ("of two
+                cores"), and against one process of two devices ("of one process")
+"""
+
+import os
+import pathlib
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from measuring import timing
+
+from deepfer_jax.runs.checkpoint import Checkpoints
+from deepfer_jax.runs.writers import read_metrics
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_MAX_SECONDS = 60  # until all processes have ended
+_DELAY = 1.0  # most seconds after a checkpoint at which a process is killed
+_SMALL = {
+    "dataset.name": "synthetic_faces/small",
+    "model.options": "{'stage_features': (8, 16), 'stage_blocks': (1, 1)}",
+    "train.batch_size": 28,
+    "train.checkpoint_every_steps": 4,
+    "train.validate_every_epochs": 5,
+    "train.num_epochs": 30,
+}
+_FAST = {"dataset.name": "synthetic_faces/small", "train.num_epochs": 6}
+
+
+def soak_hosts(
+    folder: pathlib.Path, num_processes: int, num_kills: int = 10, repeats: int = 3
+) -> dict[str, Any]:
+    """Runs all.
+
+    Args:
+      folder: for data, runs and compiled programs.
+      num_processes: of the run that is killed.
+      num_kills: of its processes.
+      repeats: of each measurement of speed.
+    """
+    document = {"command": "hosts"} | timing.describe_machine()
+    layouts = {"1 x 1": (1, 1), "1 x 2": (1, 2), "2 x 1": (2, 1)}
+    speeds: dict[str, list[float]] = {name: [] for name in layouts}
+    for i in range(repeats):
+        for name, (processes, devices) in layouts.items():
+            run = folder / f"speed{i}_{processes}{devices}"
+            speeds[name].append(measure_speed(run, processes, devices))
+    speed = {name: round(statistics.median(x), 1) for name, x in speeds.items()}
+    whole, killed = folder / "whole", folder / "killed"
+    _finish(_start(whole, num_processes, 2, _SMALL))
+    kills = list(kill_again_and_again(killed, num_processes, num_kills))
+    _finish(_start(killed, num_processes, 2, _SMALL))
+    return document | {
+        "processes": num_processes,
+        "kills": kills,
+        "same_bits": _final_bits(whole) == _final_bits(killed),
+        "speed": speed,
+        "efficiency": {
+            "of two cores": round(speed["2 x 1"] / speed["1 x 1"] / 2, 3),
+            "of one process": round(speed["2 x 1"] / speed["1 x 2"], 3),
+        },
+    }
+
+
+def kill_again_and_again(
+    workdir: pathlib.Path, num_processes: int, num_kills: int
+) -> Iterator[dict[str, Any]]:
+    """One run, started again after each kill; yields what came of it."""
+    rng = random.Random(0)
+    for _ in range(num_kills):
+        processes = _start(workdir, num_processes, 2, _SMALL)
+        first = _newest(workdir)
+        while _newest(workdir) < first + 4:
+            if any(process.poll() is not None for process in processes):
+                raise RuntimeError(processes[0].communicate())
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, _DELAY))
+        victim, newest = rng.randrange(num_processes), _newest(workdir)
+        processes[victim].send_signal(signal.SIGKILL)
+        start = time.perf_counter()
+        left = [x for i, x in enumerate(processes) if i != victim]
+        lines = [process.communicate()[1].strip() for process in left]
+        yield {
+            "process": victim,
+            "newest_checkpoint": newest,
+            "seconds": round(time.perf_counter() - start, 1),
+            "line": lines[0],
+            "all_said_it": len(set(lines)) == 1,
+        }
+        processes[victim].communicate()
+
+
+def measure_speed(workdir: pathlib.Path, num_processes: int, num_devices: int) -> float:
+    """Faces a second after the first two epochs, the median of what the run wrote."""
+    batch = {"train.batch_size": 35 * num_processes * num_devices}
+    fields = _FAST | batch | {"train.log_every_steps": 2}
+    _finish(_start(workdir, num_processes, num_devices, fields))
+    lines = read_metrics(workdir / "metrics.jsonl")
+    rates = [x["train/faces_per_second"] for x in lines if "train/loss" in x]
+    return statistics.median(rates[len(rates) // 3 :])
+
+
+def _start(
+    workdir: pathlib.Path, num_processes: int, num_devices: int, fields: dict[str, Any]
+) -> list[subprocess.Popen]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [sys.executable, "-m", "deepfer_jax.main"]
+    command += ["--config", "configs/quickstart.py", "--workdir", str(workdir)]
+    fields = {"dataset.data_dir": workdir.parent / "data"} | fields
+    command += [f"--config.{name}={value}" for name, value in fields.items()]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "programs"),
+    }
+    cores = sorted(os.sched_getaffinity(0))
+    processes = []
+    for i in range(num_processes):
+        numbers = ["--num_processes", str(num_processes), "--process_id", str(i)]
+        together = ["--coordinator", address, *numbers] if num_processes > 1 else []
+        own = {cores[(i * num_devices + k) % len(cores)] for k in range(num_devices)}
+        process = subprocess.Popen(
+            ["taskset", "-c", ",".join(map(str, own)), *command, *together],
+            cwd=_ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+    return processes
+
+
+def _finish(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        _, errors = process.communicate()
+        if process.returncode:
+            raise RuntimeError(errors)
+
+
+def _newest(workdir: pathlib.Path) -> int:
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _final_bits(workdir: pathlib.Path) -> list[bytes]:
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    state = checkpoints.restore_arrays(checkpoints.steps[-1])
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(state)]
+
+
+def find_failures(document: dict[str, Any]) -> Iterator[str]:
+    """What does not hold, in words."""
+    for i, kill in enumerate(document["kills"], start=1):
+        if kill["seconds"] > _MAX_SECONDS:
+            yield f"kill {i}: all had ended after {kill['seconds']} s"
+        expected = f"error: process {kill['process']} of this run ended"
+        one_line = "\n" not in kill["line"] and kill["all_said_it"]
+        if not one_line or not kill["line"].startswith(expected):
+            yield f"kill {i}: {kill['line']!r}"
+    if not document["same_bits"]:
+        yield "a run that was killed ended otherwise than one that was not"
