@@ -8,12 +8,13 @@ unstacked, and a checkpoint takes it as it is.
     state, metrics = train_step(replicate(state), resident, inputs)
 
 Where several processes train together (see `hosts`), AXIS goes over the devices of all,
-those of a process side by side. A process holds the state for its own devices, and of a
-batch the rows of its own devices alone, `local_rows`; so inputs have a leading axis of
-`num_local_devices`.
+those of a process side by side. A process makes of a batch the rows of its own devices
+alone, `local_rows`; so inputs have a leading axis of `num_local_devices`.
 
-jax.pmap is jit(shard_map) since jax 0.8. What it adds over several processes is to make
-global arrays of local ones at each call and local ones of the results: MEASURED.
+jax.pmap is jit(shard_map) since jax 0.8. Over several processes it makes global arrays
+of local ones at each call, and local ones of the results: 5 ms of Python for the 141
+arrays of `tiny`'s state, 35 ms for the 859 of ResNet-50's. So what pmap lowered is
+called as a program, and the state stays global from one call to the next.
 """
 
 import functools
@@ -97,15 +98,39 @@ def local_rows(batch_size: int) -> slice:
 
 
 def replicate(tree: Any) -> Any:
-    """Places a tree on every local device, so that the first step compiles once."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Places a tree on every device, so that the first step compiles once.
+
+    Where there are several processes, each gives the same.
+    """
+    return _place(tree, PartitionSpec())
 
 
 def shard(tree: Any) -> Any:
     """Places arrays with a leading [local devices] axis, to each device its part."""
+    return _place(tree, PartitionSpec(AXIS))
+
+
+def _place(tree: Any, spec: PartitionSpec) -> Any:
+    """Arrays of all processes' devices; those that are it already stay as they are."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+    local = NamedSharding(mesh, spec)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, local)
+
+    def place(x):
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return x
+        x = jax.device_put(x, local)
+        return multihost_utils.host_local_array_to_global_array(x, _global_mesh(), spec)
+
+    return jax.tree.map(place, tree)
+
+
+@functools.cache
+def _global_mesh() -> Mesh:
+    """The devices of all processes as jax.pmap places them on its axis."""
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    return Mesh(np.array(devices), (AXIS,))
 
 
 def pmap_train(fn: Callable) -> Callable:
@@ -119,7 +144,7 @@ def pmap_train(fn: Callable) -> Callable:
     mapped = jax.pmap(
         fn, axis_name=AXIS, in_axes=in_axes, out_axes=out_axes, donate_argnums=(0,)
     )
-    return _with_compiler_options(mapped, in_axes, out_axes)
+    return _with_compiler_options(mapped, in_axes)
 
 
 def pmap_eval(fn: Callable) -> Callable:
@@ -130,19 +155,15 @@ def pmap_eval(fn: Callable) -> Callable:
     """
     axes = (None, 0)
     mapped = jax.pmap(fn, axis_name=AXIS, in_axes=axes, out_axes=axes)
-    return _with_compiler_options(mapped, axes, axes)
+    return _with_compiler_options(mapped, axes)
 
 
 def _with_compiler_options(
-    mapped: Callable, in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]
+    mapped: Callable, in_axes: tuple[int | None, ...]
 ) -> Callable:
-    """Compiles with `compiler_options`, which jax.pmap itself does not take.
-
-    A program that was lowered by hand takes and gives global arrays where there are
-    several processes; the axes say which are replicated.
-    """
+    """Compiles with `compiler_options`, which jax.pmap itself does not take."""
     options = known_compiler_options(compiler_options())
-    if not options:
+    if not options and jax.process_count() == 1:
         return mapped
     programs = {}
 
@@ -151,36 +172,13 @@ def _with_compiler_options(
         key = tree, tuple((x.shape, x.dtype) for x in leaves)
         if key not in programs:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
-        if jax.process_count() == 1:
-            return programs[key](*args)
-        results = programs[key](*_to_global(args, in_axes))
-        return _to_local(results, out_axes)
+        if jax.process_count() > 1:
+            places = (replicate if axis is None else shard for axis in in_axes)
+            args = tuple(place(x) for place, x in zip(places, args, strict=True))
+        return programs[key](*args)
 
     call.lower = mapped.lower  # type: ignore[attr-defined]
     return call
-
-
-def _to_global(trees: Any, axes: tuple[int | None, ...]) -> tuple:
-    """Views local arrays as parts of global ones, as jax.pmap does."""
-    convert = multihost_utils.host_local_array_to_global_array
-    return _convert(convert, trees, axes)
-
-
-def _to_local(trees: Any, axes: tuple[int | None, ...]) -> tuple:
-    return _convert(multihost_utils.global_array_to_host_local_array, trees, axes)
-
-
-def _convert(convert: Callable, trees: Any, axes: tuple[int | None, ...]) -> tuple:
-    mesh = _global_mesh()
-    specs = (PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in axes)
-    return tuple(convert(x, mesh, spec) for x, spec in zip(trees, specs, strict=True))
-
-
-@functools.cache
-def _global_mesh() -> Mesh:
-    """The devices of all processes as jax.pmap places them on its axis."""
-    devices = sorted(jax.devices(), key=lambda device: device.process_index)
-    return Mesh(np.array(devices), (AXIS,))
 
 
 def split_over_devices(tree: Any) -> Any:
@@ -190,12 +188,11 @@ def split_over_devices(tree: Any) -> Any:
 
 
 def gather_rows(outputs: jax.Array) -> np.ndarray:
-    """[local devices, rows, ...] of each process -> [batch, ...] in every process."""
+    """[devices, rows, ...] -> [devices * rows, ...], in every process."""
     if jax.process_count() == 1:
         fetched = jax.device_get(outputs)
     else:
-        local = np.asarray(jax.device_get(outputs))
-        fetched = multihost_utils.process_allgather(local, tiled=True)
+        fetched = multihost_utils.process_allgather(outputs, tiled=True)
     return fetched.reshape(-1, *fetched.shape[2:])
 
 

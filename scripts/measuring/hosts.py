@@ -46,7 +46,7 @@ _SMALL = {
     "train.validate_every_epochs": 5,
     "train.num_epochs": 30,
 }
-_FAST = {"dataset.name": "synthetic_faces/small", "train.num_epochs": 6}
+_FAST = {"dataset.name": "synthetic_faces/small", "train.num_epochs": 10}
 
 
 def soak_hosts(
