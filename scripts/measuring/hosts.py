@@ -16,6 +16,7 @@ All processes run on this machine; on CPUs they speak through gloo. Its layout:
                 cores"), and against one process of two devices ("of one process")
 """
 
+import json
 import os
 import pathlib
 import random
@@ -61,17 +62,14 @@ def soak_hosts(
       repeats: of each measurement of speed.
     """
     document = {"command": "hosts"} | timing.describe_machine()
-    layouts = {"1 x 1": (1, 1), "1 x 2": (1, 2), "2 x 1": (2, 1)}
-    speeds: dict[str, list[float]] = {name: [] for name in layouts}
-    for i in range(repeats):
-        for name, (processes, devices) in layouts.items():
-            run = folder / f"speed{i}_{processes}{devices}"
-            speeds[name].append(measure_speed(run, processes, devices))
-    speed = {name: round(statistics.median(x), 1) for name, x in speeds.items()}
     whole, killed = folder / "whole", folder / "killed"
     _finish(_start(whole, num_processes, 2, _SMALL))
-    kills = list(kill_again_and_again(killed, num_processes, num_kills))
+    kills = []
+    for kill in kill_again_and_again(killed, num_processes, num_kills):
+        print(json.dumps(kill), file=sys.stderr, flush=True)
+        kills.append(kill)
     _finish(_start(killed, num_processes, 2, _SMALL))
+    speed = measure_speeds(folder, repeats)
     return document | {
         "processes": num_processes,
         "kills": kills,
@@ -82,6 +80,17 @@ def soak_hosts(
             "of one process": round(speed["2 x 1"] / speed["1 x 2"], 3),
         },
     }
+
+
+def measure_speeds(folder: pathlib.Path, repeats: int) -> dict[str, float]:
+    """Faces a second by layout, each measured in turn."""
+    layouts = {"1 x 1": (1, 1), "1 x 2": (1, 2), "2 x 1": (2, 1)}
+    speeds: dict[str, list[float]] = {name: [] for name in layouts}
+    for i in range(repeats):
+        for name, (processes, devices) in layouts.items():
+            run = folder / f"speed{i}_{processes}{devices}"
+            speeds[name].append(measure_speed(run, processes, devices))
+    return {name: round(statistics.median(x), 1) for name, x in speeds.items()}
 
 
 def kill_again_and_again(
