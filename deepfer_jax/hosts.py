@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from deepfer_jax import lost
+from deepfer_jax import lost, parallel
 from deepfer_jax.errors import UserError
 
 # Seconds without a heartbeat after which a process counts as lost. A process whose
@@ -156,6 +156,7 @@ def gather(value: Any) -> list[Any]:
     """
     if num_processes() == 1:
         return [value]
+    barrier("gather")
     text = json.dumps(value).encode()
     longest = multihost_utils.process_allgather(np.int32(len(text))).max()
     filled = text.ljust(-(-int(longest) // _BLOCK) * _BLOCK)
@@ -170,8 +171,7 @@ def from_first(value: Any) -> Any:
 
 def barrier(name: str) -> None:
     """Returns once every process is here."""
-    if num_processes() > 1:
-        multihost_utils.sync_global_devices(name)
+    parallel.wait_for_all(name)
 
 
 def agree(subject: str, values: dict[str, Any]) -> None:
@@ -220,6 +220,7 @@ def broadcast(tree: Any) -> Any:
     """
     if num_processes() == 1:
         return tree
+    barrier("broadcast")
     leaves, structure = jax.tree.flatten(jax.device_get(tree))
     arrays = [np.asarray(x) for x in leaves]
     # As bytes in one piece: one program, and sums of bytes with zeros are exact.

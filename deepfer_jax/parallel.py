@@ -18,16 +18,20 @@ called as a program, and the state stays global from one call to the next.
 """
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "batch"
+_DAY_MS = 24 * 3600 * 1000
+_waits = itertools.count()  # the same in all processes, which wait in one order
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +72,20 @@ def compiler_options() -> dict[str, Any]:
     if jax.default_backend() != "cpu":
         return {}
     return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process is here, however late.
+
+    Not by a reduction, which occupies devices, and which on CPUs some wait for in vain:
+    gloo gives up after 30 s. One that is lost ends the others by jax's heartbeats.
+
+    Args:
+      name: for the message of an error.
+    """
+    if jax.process_count() > 1:
+        client: Any = distributed.global_state.client  # it has no public name
+        client.wait_at_barrier(f"{name} {next(_waits)}", _DAY_MS)
 
 
 def num_devices() -> int:
@@ -172,6 +190,7 @@ def _with_compiler_options(
         key = tree, tuple((x.shape, x.dtype) for x in leaves)
         if key not in programs:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
+            wait_for_all("compiled")  # gloo gives up on who comes 30 s later
         if jax.process_count() > 1:
             places = (replicate if axis is None else shard for axis in in_axes)
             args = tuple(place(x) for place, x in zip(places, args, strict=True))

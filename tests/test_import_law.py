@@ -16,7 +16,7 @@ LAW = {
     "keys": "",
     "parallel": "",
     "lost": "",
-    "hosts": "errors lost",
+    "hosts": "errors lost parallel",
     "models": "",
     "outputs": "errors",
     "executables": "parallel",

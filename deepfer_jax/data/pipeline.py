@@ -245,10 +245,8 @@ class TfData:
 
         num_rows = rows.stop - rows.start
         if num_rows < batch_size:
-            place = tf.data.Dataset.range(batch_size).repeat()
-            stored = tf.data.Dataset.zip(place, stored)
-            stored = stored.filter(lambda i, _: (rows.start <= i) & (i < rows.stop))
-            stored = stored.map(lambda _, example: example)
+            whole = stored.batch(batch_size)
+            stored = whole.map(lambda x: {name: x[name][rows] for name in x}).unbatch()
         batches = stored.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         batches = batches.batch(num_rows)
         batches = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

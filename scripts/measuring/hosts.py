@@ -12,20 +12,27 @@ All processes run on this machine; on CPUs they speak through gloo. Its layout:
     same_bits   whether that run ended with the state of one that nobody killed
     speed       faces a second of the quickstart's network, 35 faces a device, by
                 "processes x devices each", a core for each device; medians
+    reductions  of a training step of ResNet-50 (fer2013_resnet50_finetune), as lowered:
+                how many there are, and the bytes of them all
+    input       of tf.data, 48-pixel faces a second of a core's time: walked, as by each
+                of many processes, and decoded too
     efficiency  two processes against one: of one device each against one alone ("of two
                 cores"), and against one process of two devices ("of one process")
 """
 
 import json
+import math
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import statistics
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,8 +40,14 @@ import jax
 import numpy as np
 from measuring import timing
 
+from deepfer_jax.data.datasets import load_builder
+from deepfer_jax.data.emotions import EMOTIONS
+from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.runs.checkpoint import Checkpoints
 from deepfer_jax.runs.writers import read_metrics
+from deepfer_jax.training.config import read_recipe
+from deepfer_jax.training.groups import Groups
+from deepfer_jax.training.phases import make_phase
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _MAX_SECONDS = 60  # until all processes have ended
@@ -71,6 +84,8 @@ def soak_hosts(
     _finish(_start(killed, num_processes, 2, _SMALL))
     speed = measure_speeds(folder, repeats)
     return document | {
+        "reductions": count_reductions(),
+        "input": measure_input(folder / "data"),
         "processes": num_processes,
         "kills": kills,
         "same_bits": _final_bits(whole) == _final_bits(killed),
@@ -129,6 +144,43 @@ def measure_speed(workdir: pathlib.Path, num_processes: int, num_devices: int) -
     lines = read_metrics(workdir / "metrics.jsonl")
     rates = [x["train/faces_per_second"] for x in lines if "train/loss" in x]
     return statistics.median(rates[len(rates) // 3 :])
+
+
+def count_reductions() -> dict[str, int]:
+    """Of the step as jax lowers it: XLA puts those of gradients together."""
+    config = read_recipe(_ROOT / "configs/fer2013_resnet50_finetune.py")
+    data = types.SimpleNamespace(
+        steps_per_epoch=100,
+        classes=EMOTIONS,
+        image_shape=(48, 48, 1),
+        lookup=lambda resident, inputs: inputs,
+    )
+    init, run_steps = make_phase(config, data, Groups(()).phase(0))
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, 1, 64, 48, 48, 1), np.uint8),
+        "label": jax.ShapeDtypeStruct((1, 1, 64), np.int32),
+    }
+    text = run_steps.lower(jax.eval_shape(init), {}, batch).as_text()
+    # ... }) : (tensor<3x3x64x64xf32>) -> tensor<3x3x64x64xf32>
+    pattern = r'"stablehlo.all_reduce".*?\}\) .*?: \(tensor<(.*?)>\) ->'
+    shapes = [found[1] for found in re.finditer(pattern, text, re.DOTALL)]
+    sizes = [math.prod(map(int, shape.split("x")[:-1])) for shape in shapes]
+    return {"number": len(sizes), "bytes": 4 * sum(sizes)}
+
+
+def measure_input(data_dir: pathlib.Path, num_faces: int = 28_000) -> dict[str, int]:
+    """Faces by seconds of processor time, all threads together."""
+    builder = load_builder("synthetic_faces/small", data_dir)
+    pipeline = create_pipeline("tf.data", builder, "train", 64, 0, 280)
+    stored = pipeline._stored.repeat(num_faces // 280)
+    rates = {}
+    for name, rows in {"walked": slice(0, 1), "decoded": slice(0, 64)}.items():
+        for faces in (64, num_faces):  # a first batch warms up
+            start = time.process_time()
+            for _ in pipeline._read(stored.take(faces), 64, rows):
+                pass
+            rates[name] = round(faces / (time.process_time() - start))
+    return rates
 
 
 def _start(
