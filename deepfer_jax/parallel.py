@@ -77,8 +77,8 @@ def compiler_options() -> dict[str, Any]:
 def wait_for_all(name: str) -> None:
     """Returns once every process is here, however late.
 
-    Not by a reduction, which occupies devices, and which on CPUs some wait for in vain:
-    gloo gives up after 30 s. One that is lost ends the others by jax's heartbeats.
+    Not by a reduction: before the first of a program gloo waits 30 s, and no longer,
+    for one that takes longer to compile. One that is lost ends the others by jax's heartbeats.
 
     Args:
       name: for the message of an error.
@@ -190,7 +190,7 @@ def _with_compiler_options(
         key = tree, tuple((x.shape, x.dtype) for x in leaves)
         if key not in programs:
             programs[key] = mapped.lower(*args).compile(compiler_options=options)
-            wait_for_all("compiled")  # gloo gives up on who comes 30 s later
+            wait_for_all("compiled")
         if jax.process_count() > 1:
             places = (replicate if axis is None else shard for axis in in_axes)
             args = tuple(place(x) for place, x in zip(places, args, strict=True))
