@@ -78,7 +78,8 @@ def wait_for_all(name: str) -> None:
     """Returns once every process is here, however late.
 
     Not by a reduction: before the first of a program gloo waits 30 s, and no longer,
-    for one that takes longer to compile. One that is lost ends the others by jax's heartbeats.
+    for one that takes longer to compile. One that is lost ends the others by jax's
+    heartbeats.
 
     Args:
       name: for the message of an error.

@@ -8,6 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from measuring import hosts
 from measuring.soak import find_failures
 from PIL import Image
 
@@ -216,6 +217,18 @@ def test_the_soak_held():
     for part in soak["bad_inputs"].values():
         assert part["refused"] + part["read"] == 10_000
     assert f"{soak['attacked']['p95_ms']:.0f} ms" in said("docs/http.md")
+
+
+def test_what_is_said_of_hosts_is_what_the_file_says():
+    measured, text = kept("hosts.json"), said("docs/scale.md")
+    assert list(hosts.find_failures(measured)) == []
+    assert len(measured["kills"]) == 10
+    number, size = measured["reductions"].values()
+    assert f"{number} reductions of a step" in text
+    assert f"{size / 1e6:.1f} MB" in text
+    for name in ("walked", "decoded"):
+        thousands = round(measured["input"][name] / 1000)
+        assert f"some {thousands},000" in text
 
 
 def test_what_is_said_of_the_browser_is_what_the_file_says():

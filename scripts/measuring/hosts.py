@@ -90,7 +90,7 @@ def soak_hosts(
     speed = measure_speeds(folder, repeats)
     return document | {
         "reductions": count_reductions(),
-        "input": measure_input(folder / "data"),
+        "input": measure_input(folder / "records"),
         "processes": num_processes,
         "kills": kills,
         "same_bits": _final_bits(whole) == _final_bits(killed),
