@@ -52,7 +52,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def finish(processes, seconds=200):
+def finish(processes, seconds=500):
     """[(exit code, output, errors)]."""
     try:
         said = [process.communicate(timeout=seconds) for process in processes]
