@@ -348,20 +348,12 @@ def scale() -> str:
     return table([*head, "faces/s at the first"], rows)
 
 
-def hosts() -> str:
-    """Speed by processes and devices, a core for each device."""
-    measured = read("hosts.json")
-    speed = measured["speed"]
-    rows = [[name, f"{rate:,.0f}"] for name, rate in speed.items()]
-    return table(["processes x devices each", "faces/s"], rows)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         *(shipped, views, others, corruptions, peers, fine_tuning),
         *(detectors, quality, realtime, start_up, to_torch),
-        *(kills, scale, hosts),
+        *(kills, scale),
     )
 }
 
