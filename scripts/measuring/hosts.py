@@ -55,8 +55,6 @@ _MAIN = (
     "import tests.no_tensorflow, runpy\n"
     "runpy.run_module('deepfer_jax.main', run_name='__main__', alter_sys=True)"
 )
-    "slow_operation_alarm|Very slow compile|^\\*+$|^$|The operation took"
-)
 _MAX_SECONDS = 60  # until all processes have ended
 _DELAY = 1.0  # most seconds after a checkpoint at which a process is killed
 _SMALL = {
