@@ -2,7 +2,9 @@
 
 Any field of the configuration can be set on the command line:
 `--config.train.num_epochs=3`. Started again with the same folder, it goes on where it
-stopped.
+stopped. On several hosts it is started on each, see docs/scale.md:
+`--coordinator HOST:PORT --num_processes N --process_id I`, or nothing where jax finds
+them itself.
 """  # noqa: E501
 
 import ast
@@ -18,6 +20,7 @@ with errors.imports("train"):
     from absl import app, flags
     from ml_collections import config_flags
 
+    from deepfer_jax import hosts
     from deepfer_jax.training.train import Stopped, train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -26,6 +29,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: checkpoints, metrics, configuration."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0 where several train together; auto: what jax detects.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the whole run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of this one, from 0.")
 
 _OPTION = "--config.model.options."
 
@@ -36,18 +46,28 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True
     )
-    logging.getLogger("deepfer_jax").setLevel(logging.INFO)
     _hush_orbax()
-    devices = jax.local_devices()
+    together = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    with errors.reported(), hosts.joined(*together), errors.reported():
+        if hosts.is_first():
+            logging.getLogger("deepfer_jax").setLevel(logging.INFO)
+        _train()
+
+
+def _train() -> None:
+    devices, others = jax.local_devices(), hosts.num_processes() - 1
     logging.getLogger("deepfer_jax").info(
-        "jax %s on %d x %s", jax.__version__, len(devices), devices[0].device_kind
+        "jax %s on %d x %s%s",
+        jax.__version__,
+        len(devices),
+        devices[0].device_kind,
+        f", and on as many of {others} other processes" if others else "",
     )
-    with errors.reported():
-        try:
-            train_and_evaluate(_CONFIG.value, _WORKDIR.value or "")
-        except Stopped as stopped:
-            print(f"{stopped}; everything is saved: run again to go on")
-            sys.exit(128 + stopped.signum)
+    try:
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value or "")
+    except Stopped as stopped:
+        print(f"{stopped}; everything is saved: run again to go on")
+        sys.exit(128 + stopped.signum)
 
 
 def _hush_orbax() -> None:

@@ -14,10 +14,13 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from measuring.scaling import estimate
+
 from deepfer_jax import errors
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+_GRADIENTS = 4 * 23_522_375  # bytes of ResNet-50's, as docs/training.md counts them
 _TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SHIPPED = {
     "tiny": ("ferplus_tiny", "FER+"),
@@ -403,12 +406,50 @@ def tf_data() -> str:
     )
 
 
+def kills() -> str:
+    """What came of killing processes of a run of two."""
+    measured = read("hosts.json")
+    killed = measured["kills"]
+    whose = [str(sum(x["process"] == i for x in killed)) for i in (0, 1)]
+    seconds = [max(x["seconds"] for x in killed if x["process"] == i) for i in (0, 1)]
+    return table(
+        ["process", "killed", "all had ended after, at most"],
+        [
+            [f"{i}", whose[i], f"{seconds[i]:.1f} s"]
+            for i in range(measured["processes"])
+        ],
+    )
+
+
+def scale() -> str:
+    """The arithmetic of measuring.scaling, by GPUs and network."""
+    networks = {"8 x 400": 400e9, "100": 12.5e9, "25": 3.125e9}
+    rows = []
+    for gpus in (8, 16, 64, 256):
+        steps = [estimate(gpus, x, _GRADIENTS) for x in networks.values()]
+        rows.append(
+            [
+                str(gpus),
+                f"{1e3 * steps[0].compute:.1f}",
+                f"{1e3 * steps[0].statistics:.1f}",
+                *(
+                    f"{1e3 * x.gradients:.1f}, {percent(x.efficiency, 0)}"
+                    for x in steps
+                ),
+                f"{gpus * steps[0].faces_per_second:,.0f}",
+            ]
+        )
+    head = ["GPUs", "work", "statistics"]
+    head += [f"gradients at {name} Gb/s a host" for name in networks]
+    return table([*head, "faces/s at the first"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         *(shipped, views, others, corruptions, peers, fine_tuning),
         *(detectors, delivery, quality, explanations, realtime, start_up, to_torch),
-        *(bulk, tf_data),
+        *(bulk, tf_data, kills, scale),
     )
 }
 

@@ -8,6 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from measuring import hosts
 from measuring.soak import find_failures
 from PIL import Image
 
@@ -232,6 +233,18 @@ def test_pictures_in_bulk_were_all_there_once():
     few, many = kept_of_bulk["tf_data"]
     assert (few["read"], many["faces"]) == (49_920, 200_000)
     assert many["most_mib"] < 1.1 * few["most_mib"]
+
+
+def test_what_is_said_of_hosts_is_what_the_file_says():
+    measured, text = kept("hosts.json"), said("docs/scale.md")
+    assert list(hosts.find_failures(measured)) == []
+    assert measured["kills"]
+    number, size = measured["reductions"].values()
+    assert f"{number} reductions of a step" in text
+    assert f"{size / 1e6:.1f} MB" in text
+    for name in ("walked", "decoded"):
+        thousands = round(measured["input"][name] / 1000)
+        assert f"some {thousands},000" in text
 
 
 def test_what_is_said_of_the_browser_is_what_the_file_says():

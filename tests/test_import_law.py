@@ -15,6 +15,8 @@ LAW = {
     "errors": "",
     "keys": "",
     "parallel": "",
+    "lost": "",
+    "hosts": "errors lost parallel",
     "models": "",
     "outputs": "errors",
     "occlusion": "",
@@ -23,9 +25,9 @@ LAW = {
     "inference": "executables exported",
     "pretrained": "errors outputs models",
     "data": "errors keys parallel inference",
-    "runs": "errors models data pretrained exported",
+    "runs": "errors hosts models data pretrained exported",
     "evaluation": "errors outputs parallel models data exported occlusion runs",
-    "training": "errors keys parallel models data pretrained runs evaluation",
+    "training": "errors hosts keys parallel models data pretrained runs evaluation",
     "faces": "errors outputs models pretrained data executables exported inference "
     "occlusion",
     "export": "errors outputs parallel models pretrained data exported inference runs "
@@ -35,7 +37,7 @@ LAW = {
     "tflite_export": "errors data runs portable",
     "bulk": "errors outputs data exported faces",
     "demo": "data faces exported inference",
-    "main": "errors training",
+    "main": "errors hosts training",
     "commands": "errors outputs data exported inference faces bulk export onnx_export "
     "tflite_export main",
     "cli": "errors",  # and its commands, by name

@@ -5,15 +5,21 @@
         state, metrics = run_steps(state, resident, inputs)
 
 `epoch` yields what `parallel.pmap_train` wants: a replicated tree, and inputs with
-leading axes [devices, steps], always steps_per_call of them: the last are repeated
-where an epoch ends before. Inside the compiled step, `lookup` makes a batch of one
-device's inputs for one step. The order of an epoch is a function of (seed, epoch)
+leading axes [local devices, steps], always steps_per_call of them: the last are
+repeated where an epoch ends before. Inside the compiled step, `lookup` makes a batch of
+one device's inputs for one step. The order of an epoch is a function of (seed, epoch)
 alone, so that a run which starts again at any step sees the batches it would have seen.
 
 An epoch has num_examples // batch_size steps; the rest of its order is left out,
 another rest every epoch. `in_order` yields the whole split as it is stored, for
 evaluation. A batch holds image, label and, where the data set has it, target (soft
 labels).
+
+Where several processes train together, each makes the inputs of its own devices alone,
+and all together make those of one process with as many devices. `Resident` is held by
+each whole. `TfData` walks the same stored bytes in each, since the shuffle's order is
+that of the whole split; each decodes, which is what takes time, only its own rows of
+every batch.
 """
 
 import hashlib
@@ -85,7 +91,7 @@ class Resident(Split):
         for start in range(first_step, self.steps_per_epoch, steps_per_call):
             steps = np.arange(start, start + steps_per_call, dtype=np.int32)
             steps = np.minimum(steps, self.steps_per_epoch - 1)
-            devices = np.arange(parallel.num_devices(), dtype=np.int32)
+            devices = parallel.local_device_numbers()
             calls.append(np.stack(np.broadcast_arrays(steps, devices[:, None]), -1))
         for inputs in parallel.shard(calls):
             yield resident, inputs
@@ -200,7 +206,9 @@ class TfData:
         seed = int(jax.random.bits(order_key(self._seed, epoch)))
         shuffled = self._stored.shuffle(self._shuffle_buffer, seed=seed)
         shuffled = shuffled.skip(first_step * self._batch_size)
-        batches = self._read(shuffled, self._batch_size, drop_remainder=True)
+        shuffled = shuffled.take((self.steps_per_epoch - first_step) * self._batch_size)
+        rows = parallel.local_rows(self._batch_size)
+        batches = self._read(shuffled, self._batch_size, rows)
         chunk = []
         for number, batch in enumerate(batches, first_step + 1):
             chunk.append(parallel.split_over_devices(batch))
@@ -214,11 +222,19 @@ class TfData:
         del resident
         return inputs
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy batches in stored order; the last may be smaller."""
-        return self._read(self._stored, batch_size, drop_remainder=False)
+    def in_order(self, batch_size: int, rows: slice | None = None) -> Iterator[Batch]:
+        """Yields numpy batches in stored order, see `Split.in_order`."""
+        num_batches = -(-self.num_examples // batch_size)
+        whole = slice(0, batch_size)
+        yield from self._read(self._stored, batch_size, rows or whole)
+        if rows and (num_batches - 1) * batch_size + rows.start >= self.num_examples:
+            yield {
+                "image": np.zeros((0, *self.image_shape), np.uint8),
+                "label": np.zeros(0, np.int32),
+            }
 
-    def _read(self, stored, batch_size: int, drop_remainder: bool) -> Iterator[Batch]:
+    def _read(self, stored, batch_size: int, rows: slice) -> Iterator[Batch]:
+        """Yields these rows of every batch; of the last maybe fewer, or no batch."""
         tf = datasets.import_tensorflow()
 
         def decode(example):
@@ -227,8 +243,12 @@ class TfData:
             target = {"target": example["target"]} if "target" in example else {}
             return {"image": image, "label": label} | target
 
+        num_rows = rows.stop - rows.start
+        if num_rows < batch_size:
+            whole = stored.batch(batch_size)
+            stored = whole.map(lambda x: {name: x[name][rows] for name in x}).unbatch()
         batches = stored.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = batches.batch(batch_size, drop_remainder=drop_remainder)
+        batches = batches.batch(num_rows)
         batches = batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
         return datasets.named(self._builder, self._split, batches)
 

@@ -75,8 +75,15 @@ class Split:
             raise ValueError(f"holds faces of class {unknown!r}, not one of {names}")
         self._arrays["label"], self.classes = labels, tuple(names)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yields numpy batches of image, label, maybe target; the last may be small."""
+    def in_order(self, batch_size: int, rows: slice | None = None) -> Iterator[Batch]:
+        """Yields numpy batches of image, label, maybe target; the last may be small.
+
+        Args:
+          batch_size: examples a batch.
+          rows: of every batch, those that are read; of the last they may be fewer, or
+            none.
+        """
         arrays = {name: np.asarray(x) for name, x in self._arrays.items()}
         for start in range(0, self.num_examples, batch_size):
-            yield {name: x[start : start + batch_size] for name, x in arrays.items()}
+            batch = {name: x[start : start + batch_size] for name, x in arrays.items()}
+            yield {name: x[rows] for name, x in batch.items()} if rows else batch

@@ -61,6 +61,9 @@ def evaluate(
 ) -> tuple[Metrics, np.ndarray]:
     """Runs a whole split through the network, in stored order.
 
+    Where several processes evaluate together, each reads its own rows of every batch,
+    and all return the same.
+
     Args:
       eval_step: from `create_eval_step`.
       variables: of the network, replicated.
@@ -71,17 +74,16 @@ def evaluate(
       Sums over all faces, and probabilities float32 [faces, classes].
     """
     size = parallel.round_up_to_devices(batch_size)
+    rows = parallel.local_rows(size)
     total: Any = None
     outputs = []
-    for batch in faces.in_order(size):
-        num_faces = len(batch["label"])
+    for batch in faces.in_order(size, rows):
         batch = {name: batch[name] for name in ("image", "label")}
-        padded = parallel.split_over_devices(parallel.pad_batch(batch, size))
-        sums, probabilities = eval_step(variables, padded)
+        padded = parallel.pad_batch(batch, rows.stop - rows.start)
+        sums, probabilities = eval_step(variables, parallel.split_over_devices(padded))
         total = sums if total is None else total.merge(sums)
-        probabilities = jax.device_get(probabilities)
-        outputs.append(probabilities.reshape(size, -1)[:num_faces])
-    return total, np.concatenate(outputs)
+        outputs.append(parallel.gather_rows(probabilities))
+    return total, np.concatenate(outputs)[: faces.num_examples]
 
 
 def evaluate_split(
@@ -133,10 +135,10 @@ class _Corrupted:
     """A split seen through a corruption; what befalls a face depends on its place."""
 
     def __init__(self, faces: Any, name: str, severity: int):
-        self._faces = faces
+        self._faces, self.num_examples = faces, faces.num_examples
         self._corrupt = corruptions.make_corrupt(name, severity)
 
-    def in_order(self, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    def in_order(self, batch_size: int, rows: slice) -> Iterator[dict[str, np.ndarray]]:
         first = 0
         for batch in self._faces.in_order(batch_size):
             num_faces = len(batch["label"])
@@ -146,7 +148,7 @@ class _Corrupted:
             corrupted = jax.device_get(self._corrupt(keys, jnp.asarray(images)))[
                 :num_faces
             ]
-            yield {"image": corrupted, "label": batch["label"]}
+            yield {"image": corrupted[rows], "label": batch["label"][rows]}
             first += num_faces
 
 

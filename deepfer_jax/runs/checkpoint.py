@@ -11,9 +11,10 @@ each checkpoint `<step>/`, readable by `sha256sum -c`. One that does not agree w
 is damaged: it is named, and the newest whole one is used. A checkpoint is written as
 `<step>.unfinished/`, which is what a save that was cut off leaves behind, and is given
 its name last. Only these names are ever removed: what else lies in the folder is its
-owner's. This is the only file that imports Orbax; its CheckpointManager is not used,
-since it can neither leave out damaged checkpoints nor be opened beside a run that is
-saving.
+owner's. Where several processes train together, process 0 alone writes and reads them
+(`SharedCheckpoints`). This is the only file that imports Orbax; its CheckpointManager
+is not used, since it can neither leave out damaged checkpoints nor be opened beside a
+run that is saving.
 """
 
 import errno
@@ -30,6 +31,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from deepfer_jax import hosts
 from deepfer_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -145,7 +147,7 @@ class Checkpoints:
 
     def _write(self, step: int, state: Any, metadata: dict) -> None:
         target = self.folder / f"{step}{_UNFINISHED}"
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(target / "state", state)
         (target / "metadata.json").write_text(json.dumps(metadata, indent=1))
         sums = _sums(target).items()
@@ -182,7 +184,7 @@ class Checkpoints:
     def restore(self, step: int, like: Any) -> Any:
         """Returns the state of that step, structured and placed as `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             return checkpointer.restore(self.folder / str(step) / "state", abstract)
 
     def restore_arrays(self, step: int) -> dict[str, Any]:
@@ -203,6 +205,57 @@ class Checkpoints:
 
     def _manifest(self, step: int) -> pathlib.Path:
         return self.folder / f"{step}.sha256"
+
+
+class SharedCheckpoints:
+    """A training run's own checkpoints, for all of its processes.
+
+    Process 0 alone reads and writes the folder: every process holds the same state, so
+    that one copy does; what it restores it sends to the others. So it is all the same
+    whether they see its disk, and none can read what another has not yet finished.
+    (Orbax itself would have every process write its part, of global arrays, to a disk
+    that all share.)
+
+    Args:
+      folder: made if it is not there.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._own = Checkpoints(folder, writable=True) if hosts.is_first() else None
+
+    def newest(self) -> int | None:
+        return hosts.from_first(self._own and self._own.newest())
+
+    def best(self) -> int:
+        return hosts.from_first(self._own and self._own.best())
+
+    def metadata(self, step: int) -> dict:
+        return hosts.from_first(self._own and self._own.metadata(step))
+
+    def restore(self, step: int, like: Any) -> Any:
+        """As of `Checkpoints`; returns numpy arrays where there are other processes."""
+        if hosts.num_processes() > 1:
+            like = jax.device_get(like)
+        return hosts.broadcast(self._own.restore(step, like) if self._own else like)
+
+    def save(self, state: Any, metadata: dict) -> None:
+        """As of `Checkpoints`; returns in all processes once it is on disk."""
+        if self._own:
+            alone = hosts.num_processes() == 1
+            self._own.save(state if alone else jax.device_get(state), metadata)
+        hosts.barrier("saved")
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One of this process's own, which waits for no other."""
+    if hosts.num_processes() == 1:
+        return ocp.StandardCheckpointer()
+    number = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=number, active_processes={number}
+        )
+    )
 
 
 def _reason(error: Exception) -> str:

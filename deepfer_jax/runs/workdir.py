@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from deepfer_jax import hosts
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.checkpoint import Checkpoints, checkpoint_steps
 
@@ -36,6 +37,8 @@ _FREE = (
 def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
     """Makes the folder, or checks that it belongs to this configuration.
 
+    Of the processes of one run, process 0 does; the others leave the folder alone.
+
     A folder without a checkpoint yet belongs to none: a start that failed (no data, a
     wrong field) can be mended and tried again.
 
@@ -43,6 +46,8 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
       UserError: it holds a run of another configuration; the fields are named.
     """
     workdir = pathlib.Path(workdir).absolute()
+    if not hosts.is_first():
+        return workdir
     path = workdir / "config.json"
     text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
     started = bool(checkpoint_steps(workdir / "checkpoints"))
@@ -51,7 +56,7 @@ def open_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path
             f"{workdir} holds checkpoints but no config.json: name another --workdir"
         )
     if started:
-        old, new = (_flatten(x) for x in (_read(path), json.loads(text)))
+        old, new = (flatten(x) for x in (_read(path), json.loads(text)))
         differ = [
             f"  {name}: {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} "
             "now"
@@ -79,11 +84,14 @@ def locked(workdir: str | os.PathLike) -> Iterator[None]:
     """Keeps other processes from training in this folder, which is made.
 
     Where the system knows no such locks (Windows), nobody is kept out. A lock ends with
-    its process, however that ends.
+    its process, however that ends. Of the processes of one run, process 0 has it.
 
     Raises:
       UserError: another process has it; it is named.
     """
+    if not hosts.is_first():
+        yield
+        return
     folder = pathlib.Path(workdir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+") as file:
@@ -153,11 +161,12 @@ def _read(path: pathlib.Path) -> dict:
         ) from None
 
 
-def _flatten(tree: dict, prefix: str = "") -> dict:
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

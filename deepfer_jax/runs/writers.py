@@ -11,10 +11,15 @@ import contextlib
 import json
 import os
 import pathlib
+from typing import Any, TextIO
+
+from deepfer_jax import hosts
 
 
 class MetricWriter:
     """Appends scalars to WORKDIR/metrics.jsonl and to TensorBoard's event files.
+
+    Of several processes only process 0 does.
 
     Args:
       workdir: folder of the run.
@@ -22,13 +27,18 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: str | os.PathLike, first_step: int):
+        self._file: TextIO | None = None
+        self._tensorboard: Any = None
+        if hosts.is_first():
+            self._open(workdir, first_step)
+
+    def _open(self, workdir: str | os.PathLike, first_step: int) -> None:
         path = pathlib.Path(workdir) / "metrics.jsonl"
         kept = [x for x in read_metrics(path) if x["step"] <= first_step]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, path)
         self._file = path.open("a")
-        self._tensorboard = None
         with contextlib.suppress(ImportError):
             from deepfer_jax.data.datasets import import_tensorflow
 
@@ -41,11 +51,14 @@ class MetricWriter:
         return self
 
     def __exit__(self, *_):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
 
     def write(self, step: int, prefix: str, scalars: dict[str, float]) -> None:
+        if self._file is None:
+            return
         named = {f"{prefix}/{name}": float(x) for name, x in scalars.items()}
         print(json.dumps({"step": step} | named), file=self._file, flush=True)
         if self._tensorboard is not None:

@@ -11,9 +11,11 @@ import time
 
 from tqdm import tqdm
 
+from deepfer_jax import hosts
+
 
 class Progress:
-    """Shows finished steps, loss, accuracy, faces/s and the time left.
+    """Shows finished steps, loss, accuracy, faces/s and the time left, in process 0.
 
     Args:
       num_steps: steps of the whole run.
@@ -25,7 +27,7 @@ class Progress:
         self._bar = tqdm(
             total=num_steps,
             initial=first_step,
-            disable=not sys.stderr.isatty(),
+            disable=not (hosts.is_first() and sys.stderr.isatty()),
             unit="step",
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} {remaining} left",
@@ -83,5 +85,6 @@ class Progress:
             f"validation {accuracy:.2%}  "
             f"{self.faces_per_second:,.0f} faces/s  {self.time_left()} left"
         )
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        if hosts.is_first():
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()

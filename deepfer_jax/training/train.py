@@ -8,8 +8,12 @@ another network -> for every epoch: its steps, validation, a checkpoint -> the b
 epoch. A run that is started again goes on where its newest checkpoint stands, with the
 same batches and random keys, so that it ends with the same bits as one that was never
 stopped (same machine and program).
+
+Several processes (see `hosts`) each read this story, in step: whatever decides where it
+goes is the same in all, or comes from process 0.
 """
 
+import json
 import logging
 import math
 import os
@@ -22,7 +26,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from deepfer_jax import parallel
+from deepfer_jax import hosts, parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.data.audit import copies_of_other_splits
 from deepfer_jax.data.pipeline import Resident, TfData, create_pipeline
@@ -30,8 +34,8 @@ from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.evaluate import evaluate
 from deepfer_jax.evaluation.metrics import summarize
 from deepfer_jax.evaluation.predict import create_eval_step
-from deepfer_jax.runs.checkpoint import Checkpoints
-from deepfer_jax.runs.workdir import locked, open_workdir
+from deepfer_jax.runs.checkpoint import SharedCheckpoints
+from deepfer_jax.runs.workdir import flatten, locked, open_workdir
 from deepfer_jax.runs.writers import MetricWriter
 from deepfer_jax.training.config import check_config
 from deepfer_jax.training.distill import load_teacher
@@ -72,6 +76,7 @@ def train_and_evaluate(
       Stopped: SIGTERM or SIGINT came; everything is saved.
     """
     check_config(config)
+    agree_on(config)
     with locked(workdir):
         return _train(config, open_workdir(workdir, config))
 
@@ -79,13 +84,14 @@ def train_and_evaluate(
 def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     # Data.
     train_data, validation_data = open_data(config)
+    both = {"train": train_data, "validation": validation_data}
     steps_per_epoch = train_data.steps_per_epoch
     num_steps = config.train.num_epochs * steps_per_epoch
-    checkpoints = Checkpoints(workdir / "checkpoints", writable=True)
+    hosts.agree("data", {x: data.fingerprint for x, data in both.items()})
+    checkpoints = SharedCheckpoints(workdir / "checkpoints")
     newest = checkpoints.newest()
     if newest is not None:
-        data = {"train": train_data, "validation": validation_data}
-        check_same_data(checkpoints.metadata(newest), data, config.dataset)
+        check_same_data(checkpoints.metadata(newest), both, config.dataset)
 
     # Network and optimiser, of the phase in which the newest checkpoint was saved.
     step = newest or 0
@@ -100,9 +106,9 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     describe_parameters(state, groups, workdir)
     if newest is None:
         state = with_variables(state, start_weights(config, state, train_data))
-    state = parallel.replicate(state)
+    state = parallel.replicate(hosts.broadcast(state))
     if newest is not None:
-        state = checkpoints.restore(newest, like=state)
+        state = parallel.replicate(checkpoints.restore(newest, like=state))
         _log.info("resuming after step %d of %d", newest, num_steps)
 
     # The loop over epochs, and over the steps of each.
@@ -132,7 +138,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
                 state, step_metrics = call(run_steps, state, resident, inputs, step)
                 before, step = step, min(step + num, end)
                 metrics.add(step, step_metrics)
-                stops = signals.number is not None
+                stops = signals.came()
                 if step < end and (
                     stops or crosses(train.checkpoint_every_steps, before, step)
                 ):
@@ -147,9 +153,9 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
                 result = validate(state, step, writer)
                 save(state, finished, result["accuracy"])
                 progress.epoch(finished, metrics.epoch_means(), result["accuracy"])
-            elif signals.number is not None:
+            elif signals.came():
                 save(state, finished)
-            if signals.number is not None and step < num_steps:
+            if signals.came() and step < num_steps:
                 raise Stopped(signals.number, step)
 
     # The end: the best epoch.
@@ -162,6 +168,12 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         config.dataset.validation_split,
     )
     return best
+
+
+def agree_on(config: ConfigDict) -> None:
+    """Refuses a process of another configuration; its data may lie elsewhere."""
+    fields = flatten(json.loads(json.dumps(config.to_dict())))
+    hosts.agree("configuration", fields | {"dataset.data_dir": None})
 
 
 def call(
@@ -183,7 +195,8 @@ def call(
 def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]:
     """Returns the pipelines of the training and the validation split."""
     dataset = config.dataset
-    builder = datasets.load_builder(dataset.name, dataset.data_dir)
+    with hosts.first_alone_first():  # it may be that drawn faces are made
+        builder = datasets.load_builder(dataset.name, dataset.data_dir)
     copies = None
     if dataset.exclude_test_copies:
         copies = copies_of_other_splits(builder, dataset.train_split)
@@ -210,9 +223,10 @@ def open_data(config: ConfigDict) -> tuple[Resident | TfData, Resident | TfData]
 def describe_parameters(
     state: TrainState, groups: Groups, workdir: pathlib.Path
 ) -> None:
-    """Writes WORKDIR/parameters.txt and logs the total, and the groups if there are."""
+    """Logs the total, and the groups if there are; writes WORKDIR/parameters.txt."""
     overview = parameter_overview.get_parameter_overview(state.params)
-    (workdir / "parameters.txt").write_text(overview + "\n")
+    if hosts.is_first():
+        (workdir / "parameters.txt").write_text(overview + "\n")
     total = parameter_overview.count_parameters(state.params)
     _log.info("%s parameters (%s)", f"{total:,}", workdir / "parameters.txt")
     if len(groups.groups) > 1:
@@ -239,7 +253,7 @@ def make_validate(
 
 
 def make_save(
-    checkpoints: Checkpoints,
+    checkpoints: SharedCheckpoints,
     train_data: Resident | TfData,
     validation_data: Resident | TfData,
 ) -> Callable[..., None]:

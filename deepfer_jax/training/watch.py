@@ -3,7 +3,7 @@
 metrics = StepMetrics(config.train, steps_per_epoch, first_step, writer, progress)
 with Signals() as signals, Trace(config.train.profile_steps, workdir) as trace:
     metrics.add(step, device_metrics)
-    if signals.number is not None: ...
+    if signals.came(): ...
 """
 
 import logging
@@ -13,8 +13,10 @@ import threading
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from deepfer_jax import hosts
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.writers import MetricWriter
 from deepfer_jax.training.progress import Progress
@@ -123,18 +125,39 @@ def _check_finite(steps: dict[str, np.ndarray], first: int, epoch: int) -> None:
 
 
 class Signals:
-    """SIGTERM and SIGINT are noted while it is entered; number is the last, or None."""
+    """Notes SIGTERM and SIGINT while it is entered; number is the last, or None.
+
+    `came` says, to be asked after every call of steps, whether the run shall stop. One
+    process of several that is told to stop tells the others, through jax's own service
+    for this, which has noted SIGTERM since the processes met; it says so in all of them
+    after the same call.
+    """
 
     def __init__(self):
         self.number, self._old = None, {}
+        self._asked = 0
 
     def _note(self, number, _) -> None:
         self.number = number
 
+    def _tell(self, *_) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    def came(self) -> bool:
+        if hosts.num_processes() > 1 and self.number is None:
+            self._asked += 1
+            if multihost_utils.reached_preemption_sync_point(self._asked):
+                self.number = signal.SIGTERM
+        return self.number is not None
+
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():  # nowhere else
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._note)
+        if threading.current_thread() is not threading.main_thread():  # nowhere else
+            return self
+        handlers = {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+        if hosts.num_processes() > 1:
+            handlers = {signal.SIGINT: self._tell}
+        for number, handler in handlers.items():
+            self._old[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_):
@@ -143,7 +166,7 @@ class Signals:
 
 
 class Trace:
-    """A jax.profiler trace of the chosen steps, in WORKDIR/profile.
+    """A jax.profiler trace of the chosen steps, of process 0, in WORKDIR/profile.
 
     Args:
       steps: `config.train.profile_steps`, (first, last), or () for none.
@@ -151,7 +174,8 @@ class Trace:
     """
 
     def __init__(self, steps: tuple[int, ...], workdir: pathlib.Path):
-        self._steps, self._folder = steps, str(workdir / "profile")
+        self._steps = steps if hosts.is_first() else ()
+        self._folder = str(workdir / "profile")
         self._running = False
 
     def before(self, step: int) -> None:

@@ -2,9 +2,11 @@
 
 import collections
 
+import jax
 import numpy as np
 import pytest
 
+from deepfer_jax import parallel
 from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import create_pipeline
 from deepfer_jax.errors import UserError
@@ -100,6 +102,59 @@ def test_evaluation_order_is_the_stored_one_to_the_last_face(builder, name):
         np.testing.assert_array_equal(whole, expected[key])
     assert pipeline.ids == expected["id"]
     np.testing.assert_array_equal(pipeline.label_counts, [20] * 7)
+
+
+@pytest.fixture
+def be_process(monkeypatch):
+    """Lets this process, of one device, be one of several, without the others."""
+
+    def be(number, num):
+        monkeypatch.setattr(jax, "process_index", lambda: number)
+        monkeypatch.setattr(jax, "process_count", lambda: num)
+        monkeypatch.setattr(jax, "device_count", lambda: num)
+
+    return be
+
+
+@BOTH
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_processes_share_each_batch(builder, be_process, name, num):
+    """280 faces: nine batches of 30, of whose rest nobody sees any."""
+    whole = list(batches_of(make(name, builder, batch_size=30), 1, first_step=2))
+    assert len(whole) == 7
+    shares = []
+    for number in range(num):
+        be_process(number, num)
+        pipeline = make(name, builder, batch_size=30)
+        shares.append(list(batches_of(pipeline, 1, first_step=2)))
+    joined = (
+        tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+        for batches in zip(*shares, strict=True)
+    )
+    assert_same(joined, whole)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("batch_size", "num", "last"),
+    [(48, 4, [12, 12, 12, 8]), (60, 3, [20, 0, 0]), (70, 2, [35, 35])],
+)
+def test_processes_share_an_evaluation(
+    builder, be_process, name, batch_size, num, last
+):
+    """As many batches for each, whatever there is of the last; every face once."""
+    expected = datasets.load_split(builder, "validation")
+    shares = []
+    for number in range(num):
+        be_process(number, num)
+        rows = parallel.local_rows(batch_size)
+        pipeline = make(name, builder, "validation")
+        shares.append(list(pipeline.in_order(batch_size, rows)))
+    assert [len(batches[-1]["label"]) for batches in shares] == last
+    for key in ("image", "label"):
+        parts = [b[key] for batches in zip(*shares, strict=True) for b in batches]
+        np.testing.assert_array_equal(np.concatenate(parts), expected[key])
+        assert len({part.dtype for part in parts}) == 1
 
 
 @BOTH
