@@ -330,8 +330,9 @@ def bulk() -> str:
         rows.append(
             [
                 what,
-                f"{ratio['ratio']:.2f} of its speed ({ratio['lowest']:.2f} to "
-                f"{ratio['highest']:.2f} in {len(speed['rates'][name])} rounds)",
+                f"{ratio['ratio']:.2f} of its pictures for the same time of cores "
+                f"({ratio['lowest']:.2f} to {ratio['highest']:.2f} in "
+                f"{len(speed['rates'][name])} rounds)",
             ]
         )
     rows += [
