@@ -376,12 +376,13 @@ def bulk() -> str:
         "threads_2": "without Ray, two threads over two such loops",
     }
     for name, what in said.items():
-        ratio = speed["per_core"][name]
+        core, wall = speed["per_core"][name], speed["wall"][name]
         rows.append(
             [
                 what,
-                f"{ratio['ratio']:.2f} of its speed ({ratio['lowest']:.2f} to "
-                f"{ratio['highest']:.2f} in {len(speed['rates'][name])} rounds)",
+                f"{core['ratio']:.2f} of its pictures in the same time of cores "
+                f"({core['lowest']:.2f} to {core['highest']:.2f}); {wall['ratio']:.2f} "
+                f"by the clock ({wall['lowest']:.2f} to {wall['highest']:.2f})",
             ]
         )
     rows += [

@@ -8,11 +8,13 @@ Its layout:
     kills    rows of a cluster of two nodes, a worker of which and then a node were
              killed with SIGKILL (at_rows: how many were written then), beside those of
              one process: missing, twice, different
-    speed    pictures a second, by rounds: bare, a loop over `find_faces` in a process
-             on one core, and in two at once on one each; ray, of clusters of one and of
-             two workers, Ray's own processes on the same cores; threads, in this
-             process. From the first fifth of the rows to nine tenths, so that starting
-             does not count. per_core is over bare with as many workers
+    speed    by rounds, pictures a second and a core's milliseconds for one: bare, a
+             loop over `find_faces` in a process on one core, and in two at once on one
+             each; ray, of clusters of one and of two workers, Ray's own processes and
+             this one counted; threads, in this process. From the first fifth of the
+             rows to nine tenths, so that starting does not count. per_core is bare's
+             milliseconds over the others', which says how fast a core that has nothing
+             else to do is; wall is the rates' ratio, on as busy a machine as it was
     memory   most_mib of the command, for lists of few and of many files that are not
              there: nothing but the bulk itself takes memory
     tf_data  of the pipeline for data larger than memory, `measuring.tf_data`
@@ -28,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -173,26 +175,35 @@ def measure_speed(photos: pathlib.Path, num: int, num_rounds: int) -> dict[str, 
             for num_nodes in (1, 2)
         }
         bare = [stack.enter_context(Bare(core, environment)) for core in (0, 1)]
-        rates: dict[str, list[float]] = {}
+        rates: dict[str, list[Speed]] = {}
         for number in range(num_rounds):
-            tasks: dict[str, Callable[[], float]] = {
+            tasks: dict[str, Callable[[], Speed]] = {
                 f"{kind}_{workers}": run
                 for workers in (1, 2)
                 for kind, run in (
                     ("bare", lambda w=workers: run_bare(bare[:w], entries)),
-                    ("ray", lambda w=workers: run_ray(clusters[w].address, entries)),
+                    ("ray", lambda w=workers: run_ray(clusters[w], entries)),
                 )
             }
             tasks["threads_2"] = lambda: run_threads(entries)
             for name in list(tasks) if number % 2 == 0 else list(tasks)[::-1]:
-                rates.setdefault(name, []).append(round(tasks[name](), 2))
+                rates.setdefault(name, []).append(tasks[name]())
                 print(name, rates[name][-1], os.getloadavg()[0], flush=True)
-    return {
-        "pictures": num,
-        "rates": rates,
-        "per_core": {
-            name: _ratio(rates[name], rates[f"bare_{name[-1]}"])
-            for name in ("ray_1", "ray_2", "threads_2")
+    document: dict[str, Any] = {"pictures": num, "per_core": {}, "wall": {}}
+    for name in ("ray_1", "ray_2", "threads_2"):
+        ours, theirs = rates[name], rates[f"bare_{name[-1]}"]
+        document["per_core"][name] = _ratio(
+            [x.cpu_ms for x in theirs], [x.cpu_ms for x in ours]
+        )
+        document["wall"][name] = _ratio(
+            [x.rate for x in ours], [x.rate for x in theirs]
+        )
+    return document | {
+        "rates": {
+            name: [round(x.rate, 2) for x in some] for name, some in rates.items()
+        },
+        "cpu_ms": {
+            name: [round(x.cpu_ms, 3) for x in some] for name, some in rates.items()
         },
     }
 
@@ -204,6 +215,13 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
         "lowest": round(float(ratios.min()), 3),
         "highest": round(float(ratios.max()), 3),
     }
+
+
+class Speed(NamedTuple):
+    """Pictures a second, and a core's milliseconds for one, in all processes."""
+
+    rate: float
+    cpu_ms: float
 
 
 class Bare:
@@ -230,13 +248,12 @@ class Bare:
         line = json.dumps(list(map(str, paths)))
         print(line, file=self._process.stdin, flush=True)
 
-    def wait(self) -> float:
-        """Pictures a second."""
-        return float(self._process.stdout.readline())
+    def wait(self) -> Speed:
+        return Speed(*json.loads(self._process.stdout.readline()))
 
 
 def serve_bare(core: int) -> None:
-    """Reads lists of files from the standard input, and answers with the rate."""
+    """Reads lists of files from the standard input, and answers with a Speed."""
     os.sched_setaffinity(0, {core})
     from deepfer_jax.data.images import ImageError, read_image, to_rgb
     from deepfer_jax.faces.analyzer import Analyzer
@@ -246,18 +263,24 @@ def serve_bare(core: int) -> None:
     find_faces(analyzer, np.zeros((240, 240, 3), np.uint8))
     for line in sys.stdin:
         paths = json.loads(line)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         for path in paths:
             with contextlib.suppress(ImageError):
                 find_faces(analyzer, to_rgb(read_image(path)))
-        print(len(paths) / (time.perf_counter() - start), flush=True)
+        rate = len(paths) / (time.perf_counter() - start)
+        cpu_ms = 1e3 * (time.process_time() - cpu_start) / len(paths)
+        print(json.dumps((rate, cpu_ms)), flush=True)
 
 
-def run_bare(workers: list[Bare], paths: list[pathlib.Path]) -> float:
-    """Each takes its share; the rates of all together."""
+def run_bare(workers: list[Bare], paths: list[pathlib.Path]) -> Speed:
+    """Each takes its share."""
     for number, worker in enumerate(workers):
         worker.start(paths[number :: len(workers)])
-    return sum(worker.wait() for worker in workers)
+    speeds = [worker.wait() for worker in workers]
+    return Speed(
+        sum(speed.rate for speed in speeds),
+        float(np.mean([speed.cpu_ms for speed in speeds])),
+    )
 
 
 def _open_listing(folder: pathlib.Path, paths: Iterable[pathlib.Path]):
@@ -267,37 +290,59 @@ def _open_listing(folder: pathlib.Path, paths: Iterable[pathlib.Path]):
     return Listing(folder / "list.parquet")
 
 
-def run_ray(address: str, paths: list[pathlib.Path]) -> float:
-    """Pictures a second of a cluster, starting left out."""
+def run_ray(where: Cluster, paths: list[pathlib.Path]) -> Speed:
+    """Of a cluster, starting left out."""
     from deepfer_jax.bulk import cluster, rows
 
+    pids = [os.getpid(), *(node.pid for node in where.nodes)]
     with tempfile.TemporaryDirectory() as folder:
         listing = _open_listing(pathlib.Path(folder), paths)
         none, options = np.zeros(listing.num, bool), rows.ReaderOptions("tiny")
-        return _rate(cluster.read(listing, none, options, address), listing.num)
+        tables = cluster.read(listing, none, options, where.address)
+        return _watch(tables, listing.num, pids)
 
 
-def run_threads(paths: list[pathlib.Path]) -> float:
+def run_threads(paths: list[pathlib.Path]) -> Speed:
     """The same of this process."""
     from deepfer_jax.bulk import rows, threads
 
     with tempfile.TemporaryDirectory() as folder:
         listing = _open_listing(pathlib.Path(folder), paths)
         none, options = np.zeros(listing.num, bool), rows.ReaderOptions("tiny")
-        return _rate(threads.read(listing, none, options), listing.num)
+        tables = threads.read(listing, none, options)
+        return _watch(tables, listing.num, [os.getpid()])
 
 
-def _rate(tables: Iterator[pa.Table], num: int) -> float:
-    """Rows a second, from the first fifth of them to nine tenths."""
+def _watch(tables: Iterator[pa.Table], num: int, pids: list[int]) -> Speed:
+    """The speed from the first fifth of the rows to nine tenths.
+
+    Args:
+      tables: of rows, as they come.
+      num: how many rows there are to be.
+      pids: what takes a core's time: of this process alone, of others with all that
+        they started.
+    """
     arrived = [
-        (time.perf_counter(), rows)
+        (rows, time.perf_counter(), _cpu_seconds(pids))
         for rows in itertools.accumulate(table.num_rows for table in tables)
     ]
-    if arrived[-1][1] != num:
-        raise RuntimeError(f"{arrived[-1][1]} rows of {num}")
-    inside = [pair for pair in arrived if 0.2 * num <= pair[1] <= 0.9 * num]
-    (start, first), (end, last) = inside[0], inside[-1]
-    return (last - first) / (end - start)
+    if arrived[-1][0] != num:
+        raise RuntimeError(f"{arrived[-1][0]} rows of {num}")
+    inside = [some for some in arrived if 0.2 * num <= some[0] <= 0.9 * num]
+    rows, seconds, cpu = np.subtract(inside[-1], inside[0])
+    return Speed(float(rows / seconds), float(1e3 * cpu / rows))
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    """Of processes and those they started, but of this one alone."""
+    total = 0.0
+    for pid in pids:
+        process = psutil.Process(pid)
+        family = [] if pid == os.getpid() else process.children(recursive=True)
+        for one in [process, *family]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += sum(one.cpu_times()[:2])
+    return total
 
 
 def measure_memory(folder: pathlib.Path, nums: tuple[int, ...]) -> dict[str, Any]:
