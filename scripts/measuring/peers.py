@@ -27,7 +27,7 @@ import numpy as np
 from fer.fer import FER
 reader, found = FER(), []
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    faces = reader.detect_emotions(np.load(path)[..., ::-1])
+    faces = reader.detect_emotions(np.ascontiguousarray(np.load(path)[..., ::-1]))
     found.append([
         [[int(x) for x in face["box"]], max(face["emotions"], key=face["emotions"].get)]
         for face in faces
