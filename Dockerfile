@@ -1,4 +1,5 @@
 # The page and HTTP API on a CPU: docker run -p 8000:8000 -e TOKEN=secret IMAGE
+# Linted by hadolint; never built yet, so its size is not known.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE requirements.lock ./

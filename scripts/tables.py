@@ -287,7 +287,7 @@ def delivery() -> str:
             [
                 str(width),
                 f"`{reader}`",
-                percent(own["found"] / own["n"], 1),
+                percent(found / n, 1),
                 percent(plus["uncut"] / found, 1) if reader != "fer" else "",
                 percent(plus["right"] / found, 1),
                 percent(plus["right"] / n, 1),
