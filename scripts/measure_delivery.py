@@ -30,7 +30,8 @@ def main() -> None:
         peer = args.fer_python
         for model in args.model.split(","):
             rows = measure_delivery(model, builder, args.split, args.num, peer)
-            results += [{"dataset": dataset, "model": model} | row for row in rows]
+            about = {"dataset": dataset, "split": args.split, "model": model}
+            results += [about | row for row in rows]
             peer = None  # it needs to be asked once
     print(json.dumps(results, indent=2))
 

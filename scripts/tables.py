@@ -276,7 +276,11 @@ def detectors() -> str:
 def delivery() -> str:
     """PublicTest's faces in textured frames, by size, beside `fer`."""
     rows = json.loads((RESULTS / "delivery.json").read_text())
-    kept = {(row["dataset"], row["width"], row["reader"]): row for row in rows}
+    kept = {
+        (row["dataset"], row["width"], row["reader"]): row
+        for row in rows
+        if row["split"] == "public_test"
+    }
     lines = []
     for (dataset, width, reader), plus in kept.items():
         if dataset == "fer2013":

@@ -158,7 +158,7 @@ def test_framing_moves_and_scales_as_detectors_do():
     inner = np.asarray(crops)[:, 16:32, 0, 0]  # no edge is repeated there
     sides = np.log2(np.diff(inner).mean(1))
     down = (inner.mean(1) - 23.5) / 48
-    np.testing.assert_allclose([sides.mean(), sides.std()], [-0.11, 0.18], atol=0.01)
+    np.testing.assert_allclose([sides.mean(), sides.std()], [-0.13, 0.19], atol=0.01)
     np.testing.assert_allclose([down.mean(), down.std()], [0.03, 0.055], atol=0.004)
 
 
