@@ -66,8 +66,43 @@ def read_images(folder: pathlib.Path) -> dict[str, np.ndarray]:
     return {path.name: to_rgb(read_image(path)) for path in files}
 
 
+def match(faces: list, true: list[dict]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Boxes found and labelled, [2, 4] of each labelled face that is found."""
+    pairs = []
+    for other in true:
+        best = max(
+            faces, key=lambda face: overlap(face.box, other["box"]), default=None
+        )
+        if best is not None and overlap(best.box, other["box"]) >= 0.4:
+            pairs.append((best.box, other["box"]))
+    return pairs
+
+
+def describe_boxes(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict]:
+    """How far boxes are off the labelled ones, by the labelled width in pixels.
+
+    x and y are shifts in labelled sides (of the square as wide as the box is high),
+    log2_side is that of the sides: [mean, standard deviation].
+    """
+    found, true = (np.array(boxes) for boxes in zip(*pairs, strict=True))
+    sides = [(x[:, 2:] - x[:, :2]).max(1) for x in (found, true)]
+    middles = [(x[:, 2:] + x[:, :2]) / 2 for x in (found, true)]
+    shift = (middles[0] - middles[1]) / sides[1][:, None]
+    width = true[:, 2] - true[:, 0]
+    errors = {"x": shift[:, 0], "y": shift[:, 1]}
+    errors["log2_side"] = np.log2(sides[0] / sides[1])
+    return {
+        name: {"faces": int(some.sum())}
+        | {
+            key: [round(float(f(x[some])), 3) for f in (np.mean, np.std)]
+            for key, x in errors.items()
+        }
+        for name, some in (("below_64", width < 64), ("from_64", width >= 64))
+    }
+
+
 def measure(analyzer: Analyzer, folder: pathlib.Path, faces: dict) -> dict:
-    total, seconds = Counter(), []
+    total, seconds, pairs = Counter(), [], []
     images = read_images(folder)
     for name, image in tqdm.tqdm(images.items(), disable=None, leave=False):
         find_faces(analyzer, image)  # compiles what is new
@@ -75,8 +110,10 @@ def measure(analyzer: Analyzer, folder: pathlib.Path, faces: dict) -> dict:
         found = find_faces(analyzer, image)
         seconds.append(time.perf_counter() - start)
         total += count(found, faces[name])
+        pairs += match(found, faces[name])
     facts = {"photographs": len(images), "median_s": round(np.median(seconds), 3)}
-    return facts | {name: total[name] for name in COUNTED}
+    boxes = {"boxes": describe_boxes(pairs)}
+    return facts | {name: total[name] for name in COUNTED} | boxes
 
 
 def measure_peers(args: argparse.Namespace, faces: dict) -> list[dict]:

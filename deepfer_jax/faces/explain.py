@@ -45,11 +45,8 @@ class Explainer:
         cache: bool = True,
     ):
         self._predictor = Predictor(model, cache)
-        metadata = self._predictor.metadata
-        self._shape = tuple(metadata["input"]["shape"])
-        detectors = metadata["faces"]["detectors"]
-        about = detectors["short" if detector == "short" else "full"]
-        self._framing = Framing(**about["framing"])
+        self._shape = tuple(self._predictor.metadata["input"]["shape"])
+        self._detector = "short" if detector == "short" else "full"
 
     def explain(
         self, image: np.ndarray, faces: Sequence[Face], is_face: bool = False
@@ -68,6 +65,8 @@ class Explainer:
         if is_face:
             crop = fit_face(image, self._shape)
             return [self._draw(crop, face.label) for face in faces]
+        about = self._predictor.metadata["faces"]["detectors"][self._detector]
+        framing = Framing(**about["framing"])
         small = make_smaller(image)
         factor = np.array(small.shape[1::-1], np.float32) / image.shape[1::-1]
         [(frames, size)] = place_frames(small[None])
@@ -75,7 +74,7 @@ class Explainer:
         pictures = []
         for face in scale_faces(faces, factor):
             places = (index, face.box[None], face.landmarks[None])
-            crop = _crop(frames, *places, self._framing, size, self._shape)
+            crop = _crop(frames, *places, framing, size, self._shape)
             pictures.append(self._draw(np.asarray(crop)[0], face.label))
         return pictures
 
