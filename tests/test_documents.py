@@ -189,7 +189,7 @@ def test_what_is_said_of_detectors_is_what_the_files_say():
     assert full["frame_ms"] / short["frame_ms"] == pytest.approx(2.5, abs=0.1)
     litert = measured["litert"]["short"]
     assert f"{litert['litert_ms']:.1f} against {litert['network_ms']:.1f} ms" in text
-    photos = {(row["model"], row["detector"]): row for row in kept("photos.json")}
+    photos = {(row["model"], row.get("detector")): row for row in kept("photos.json")}
     tiny = photos["tiny", "auto"]
     assert tiny["read"] == 100
     assert (
@@ -242,6 +242,13 @@ def test_what_is_said_of_hosts_is_what_the_file_says():
     number, size = measured["reductions"].values()
     assert f"{number} reductions of a step" in text
     assert f"{size / 1e6:.1f} MB" in text
+    assert (
+        f"{measured['efficiency']['of two cores']:.0%} of two".replace("%", " %")
+        in text
+    )
+    one, two, apart = (f"{x:,.0f}" for x in measured["speed"].values())
+    assert f"trains {one} faces a second, with two devices {two}" in text
+    assert f"each {apart}" in text
     for name in ("walked", "decoded"):
         thousands = round(measured["input"][name] / 1000)
         assert f"some {thousands},000" in text
