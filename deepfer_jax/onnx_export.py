@@ -21,7 +21,6 @@ import jax
 
 from deepfer_jax import portable
 from deepfer_jax.errors import UserError
-from deepfer_jax.runs.trained import load_model
 
 
 def export_onnx(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
@@ -38,12 +37,7 @@ def export_onnx(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, A
       UserError: there is no such model, the extra is not installed, or a file answers
         something else than its network.
     """
-    variables, metadata = load_model(model)
-    files = {}
-    for name, network in portable.create_networks(variables, metadata).items():
-        files[name] = _convert(network)
-        _check(network, files[name], f"{name}.onnx")
-    return portable.write(out, files, ".onnx", metadata)
+    return portable.export(model, out, ".onnx", _convert, _check)
 
 
 def _convert(network: portable.Network) -> bytes:

@@ -34,6 +34,7 @@ from deepfer_jax.faces.detector import load_detector
 from deepfer_jax.inference import QUALITY_THRESHOLD
 from deepfer_jax.models.blazeface import BLAZEFACES, Block, Double
 from deepfer_jax.outputs import replacing
+from deepfer_jax.runs.trained import load_model
 
 CLASSIFIER = "classifier"
 # Of an exported folder's metadata, what those need that run it.
@@ -57,6 +58,33 @@ class Network(NamedTuple):
     input: str
     outputs: tuple[str, ...]
     tolerance: float
+
+
+def export(
+    model: str | os.PathLike,
+    out: str | os.PathLike,
+    suffix: str,
+    convert: Callable[[Network], bytes],
+    check: Callable[[Network, bytes, str], None],
+) -> dict[str, Any]:
+    """Writes an exported model and both detectors in another format.
+
+    Args:
+      model: the name of a model that ships, or an exported folder.
+      out: folder to write.
+      suffix: of the files.
+      convert: makes a file's content.
+      check: refuses content that answers something else, by the file's name.
+
+    Returns:
+      The metadata that is written beside them.
+    """
+    variables, metadata = load_model(model)
+    files = {}
+    for name, network in create_networks(variables, metadata).items():
+        files[name] = convert(network)
+        check(network, files[name], f"{name}{suffix}")
+    return write(out, files, suffix, metadata)
 
 
 def create_networks(

@@ -19,7 +19,6 @@ import numpy as np
 from deepfer_jax import portable
 from deepfer_jax.data.datasets import import_tensorflow
 from deepfer_jax.errors import UserError
-from deepfer_jax.runs.trained import load_model
 
 
 def export_tflite(model: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
@@ -36,12 +35,7 @@ def export_tflite(model: str | os.PathLike, out: str | os.PathLike) -> dict[str,
       UserError: there is no such model, the extra is not installed, or a file answers
         something else than its network.
     """
-    variables, metadata = load_model(model)
-    files = {}
-    for name, network in portable.create_networks(variables, metadata).items():
-        files[name] = _convert(network)
-        _check(network, files[name], f"{name}.tflite")
-    return portable.write(out, files, ".tflite", metadata)
+    return portable.export(model, out, ".tflite", _convert, _check)
 
 
 def _convert(network: portable.Network) -> bytes:

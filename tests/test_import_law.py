@@ -33,8 +33,8 @@ LAW = {
     "export": "errors outputs parallel models pretrained data exported inference runs "
     "evaluation faces",
     "portable": "errors outputs models exported inference runs faces export",
-    "onnx_export": "errors runs portable",
-    "tflite_export": "errors data runs portable",
+    "onnx_export": "errors portable",
+    "tflite_export": "errors data portable",
     "bulk": "errors outputs data exported faces",
     "demo": "data faces exported inference",
     "main": "errors hosts training",

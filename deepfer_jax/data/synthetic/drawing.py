@@ -5,8 +5,8 @@
     draw_head(canvas, person, ActionUnits({12: 1.0, 25: 0.8}))  # a smile, lips parted
     image = canvas.reduced()                                    # float32 [48, 48]
 
-Each function draws one part, in the face coordinates of `face_canvas.py`; lengths below
-are in its units. Soft shadows are not drawn but computed, in `face_light.py`.
+Each function draws one part, in the face coordinates of `canvas.py`; lengths below
+are in its units. Soft shadows are not drawn but computed, in `light.py`.
 """
 
 import numpy as np
