@@ -22,7 +22,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from deepfer_jax.models import cnn, dlib_resnet, resnet
+from deepfer_jax.models import cnn, dlib_resnet, mobilenet, resnet
 from deepfer_jax.models.layers import Stage
 from deepfer_jax.models.quality import FEATURES
 
@@ -35,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": resnet.resnet34,
     "resnet50": resnet.resnet50,
     "dlib_resnet29": dlib_resnet.dlib_resnet29,
+    "mobilenet": mobilenet.mobilenet,
 }
 
 # What Flax gives to every module, and our own argument.

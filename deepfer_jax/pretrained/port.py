@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.pretrained import blazeface, dlib, torchvision
+from deepfer_jax.pretrained import blazeface, dlib, faceres, torchvision
 from deepfer_jax.pretrained.merge import merge_variables
 from deepfer_jax.pretrained.tensors import (
     read_ported,
@@ -22,7 +22,7 @@ from deepfer_jax.pretrained.tensors import (
     write_ported,
 )
 
-SOURCES = ("torchvision", "dlib", "blazeface")
+SOURCES = ("torchvision", "dlib", "faceres", "blazeface")
 
 
 def port(
@@ -36,11 +36,11 @@ def port(
 
     Args:
       source: one of SOURCES.
-      file: .safetensors, .pth or .pt of torchvision and timm; dlib's .dat; BlazeFace's
-        .tflite.
+      file: .safetensors, .pth or .pt of torchvision and timm; dlib's .dat; the .json
+        of faceres or faceres-deep; BlazeFace's .tflite.
       out: the safetensors file to write.
       skip: regular expressions of tensors to leave out (torchvision).
-      licence: of the weights; dlib's and BlazeFace's are known.
+      licence: of the weights; known but for torchvision's.
 
     Returns:
       What is stored beside the weights: source, architecture, licence, file, sha256.
@@ -51,6 +51,9 @@ def port(
     if source == "dlib":
         architecture, variables = "dlib_resnet29", dlib.convert(file)
         licence = licence or dlib.LICENCE
+    elif source == "faceres":
+        architecture, variables = "mobilenet", faceres.convert(file)
+        licence = licence or faceres.LICENCE
     elif source == "blazeface":
         name, variables = blazeface.convert(file)
         architecture = f"blazeface_{name}"
@@ -83,14 +86,16 @@ def load_ported(
 
     A network that reads gray images gets the first convolution summed over its three
     channels: the same function of a gray image given as RGB, for dlib's always, for
-    torchvision's if all three channels are normalised alike.
+    faceres' but for the edges, for torchvision's if all three channels are normalised
+    alike.
 
     Args:
       model: `config.model`: pretrained is a file that `port` wrote, of the network of
         that name; mean and std normalise its images.
       variables: {params, batch_stats} of the new network.
       images: float32 [batch, height, width, channels], a few hundred inputs of that
-        network, on which dlib's affines are turned into batch normalisation.
+        network, on which the statistics are measured that dlib's and faceres' batch
+        normalisation has lost.
 
     Raises:
       UserError: another architecture, or a tensor that does not fit.
@@ -108,6 +113,10 @@ def load_ported(
             ported = dlib.to_gray(ported, model.mean[0], model.std[0])
         if variables["batch_stats"]:
             ported = dlib.to_batch_norm(ported, images)
+    elif metadata["source"] == "faceres":
+        if is_gray:
+            ported = faceres.to_gray(ported, model.mean[0], model.std[0])
+        ported = faceres.measure_statistics(ported, images)
     elif is_gray:
         ported = torchvision.to_gray(ported)
     try:
