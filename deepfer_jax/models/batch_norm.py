@@ -75,7 +75,7 @@ def normalize(
 
 def _normalize(x, scale, bias, epsilon, axis_name):
     rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-    sums = jnp.stack([_sum_rows(rows), _sum_rows(rows * rows)])
+    sums = jnp.stack([sum_rows(rows), sum_rows(rows * rows)])
     mean, mean_of_squares = _mean(sums, len(rows), axis_name)
     var = jnp.maximum(0.0, mean_of_squares - mean * mean)
     inverse = jax.lax.rsqrt(var + epsilon)
@@ -99,7 +99,7 @@ def _normalize_gradients(epsilon, axis_name, residuals, gradients):
     # Where g itself is added part by part, XLA computes it again from what it is made
     # of: the product needs it in memory, where the rest of the step finds it too.
     of_bias = _on_cpu(_product_with_ones, rows)
-    of_scale = _sum_rows((g * normal).reshape(rows.shape))
+    of_scale = sum_rows((g * normal).reshape(rows.shape))
     means = _mean(jnp.stack([of_bias, of_scale]), len(rows), axis_name)
     of_x = g - wide(means[0]) - normal * wide(means[1])
     of_x = of_x * wide(scale * inverse)
@@ -109,8 +109,8 @@ def _normalize_gradients(epsilon, axis_name, residuals, gradients):
 normalize.defvjp(_normalize, _normalize_gradients)
 
 
-def _sum_rows(rows: jax.Array) -> jax.Array:
-    """float32 [rows, channels] -> [channels]."""
+def sum_rows(rows: jax.Array) -> jax.Array:
+    """float32 [rows, channels] -> [channels], as a CPU is fast at it."""
     return _on_cpu(lambda rows: _product_with_ones(_add_parts(rows)), rows)
 
 

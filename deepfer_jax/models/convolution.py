@@ -17,6 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from deepfer_jax.models.batch_norm import sum_rows
+
 # Up to so many pixels of output a convolution is one product of matrices.
 _FEW_PIXELS = 4
 
@@ -240,18 +242,14 @@ def _depthwise_forward(x, kernel, strides):
 
 
 def _depthwise_gradients(strides, residuals, g):
-    x, kernel = residuals
+    # Read many times: without the barrier both are computed anew for every tap.
+    (x, kernel), g = jax.lax.optimization_barrier((residuals, g))
     (of_x,) = jax.linear_transpose(lambda x: _sum_taps(x, kernel, strides), x)(g)
-
-    # One face after the other: its sums stay in the cache, a quarter of the time.
-    def add(total, example):
-        x, g = example
-        each = [(tap * g).sum((0, 1)) for tap in _shift(x, kernel.shape, strides)]
-        return total + jnp.stack(each), None
-
-    start = jnp.zeros((kernel.shape[0] * kernel.shape[1], g.shape[-1]), jnp.float32)
-    of_kernel, _ = jax.lax.scan(add, start, (x, g))
-    return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    of_kernel = [
+        sum_rows((tap * g).astype(jnp.float32).reshape(-1, g.shape[-1]))
+        for tap in _shift(x, kernel.shape, strides)
+    ]
+    return of_x, jnp.stack(of_kernel).reshape(kernel.shape).astype(kernel.dtype)
 
 
 _depthwise = jax.custom_vjp(_sum_taps, nondiff_argnums=(2,))

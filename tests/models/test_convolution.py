@@ -105,3 +105,47 @@ def test_gradients_in_bfloat16_are_near_those_in_float32():
 def test_what_it_does_not_do_is_refused(size, options):
     with pytest.raises(NotImplementedError, match="must be 1, found 2"):
         Conv(4, (3, 3), **options).init(jax.random.key(0), random(1, size, size, 4))
+
+
+def compare_with_flax(x, **arguments):
+    """Values and gradients of ours and Flax's own convolution."""
+    arguments |= {"use_bias": False, "precision": "highest"}
+    ours, theirs = Conv(**arguments), nn.Conv(**arguments)
+    variables = theirs.init(jax.random.key(0), x)
+
+    def loss(module, variables, x):
+        return jnp.sin(module.apply(variables, x)).sum()
+
+    np.testing.assert_allclose(
+        ours.apply(variables, x), theirs.apply(variables, x), atol=1e-5
+    )
+    gradients = [
+        jax.grad(loss, argnums=(1, 2))(m, variables, x) for m in (ours, theirs)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *gradients)
+    return str(jax.make_jaxpr(ours.apply)(variables, x))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 3)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 1), (0, 2))])
+def test_depthwise_convolution(kernel, strides, padding):
+    text = compare_with_flax(
+        random(3, 12, 7, 6),
+        features=6,
+        kernel_size=kernel,
+        strides=strides,
+        padding=padding,
+        feature_group_count=6,
+    )
+    assert "conv_general_dilated" not in text
+
+
+def test_one_pixel_is_a_product_of_matrices():
+    x = random(3, 5, 4, 6)
+    assert "dot_general" in compare_with_flax(x, features=8, kernel_size=(1, 1))
+    # In steps of two, or padded, it stays a convolution.
+    text = compare_with_flax(x, features=8, kernel_size=(1, 1), strides=2)
+    assert "conv_general_dilated" in text
+    text = compare_with_flax(x, features=8, kernel_size=(1, 1), padding=1)
+    assert "conv_general_dilated" in text
