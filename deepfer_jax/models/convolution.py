@@ -222,7 +222,7 @@ def convolve_depthwise(
 
 def _sum_taps(x, kernel, strides):
     taps = _shift(x, kernel.shape, strides)
-    values = kernel.reshape(-1, kernel.shape[-1])
+    values = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
     return functools.reduce(
         jnp.add, (tap * v for tap, v in zip(taps, values, strict=True))
     )
