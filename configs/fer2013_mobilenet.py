@@ -24,6 +24,6 @@ def get_config():
     config.optimizer.learning_rate = 2e-3
     config.optimizer.weight_decay = 0.05
     config.optimizer.groups = (("head/.*", 1.0), (".*", 0.5))
-    config.train.num_epochs = 18
+    config.train.num_epochs = 14
     config.train.ema_decay = 0.999
     return config

@@ -55,8 +55,8 @@ def create_model(name: str, num_classes: int = 7, **options: Any) -> nn.Module:
         `dropout_rate` (before the classifier; in `vgg` after each wide layer),
         `bn_axis_name` (the axis of pmap over which batch statistics are averaged in
         training). Of residual networks also `stochastic_depth`; of ResNets `stem`
-        and `zero_init_residual`; of `dlib_resnet29` `norm`; of `tiny`, `small`
-        and `base` the other fields of `cnn.ResidualCNN`.
+        and `zero_init_residual`; of `tiny`, `small` and `base` the other fields of
+        `cnn.ResidualCNN`.
 
     Returns:
       A module; nothing is computed yet.

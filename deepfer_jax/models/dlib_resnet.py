@@ -1,12 +1,12 @@
 """dlib's face recognition ResNet-29, as a backbone: 5.6 M parameters, any input size.
 
-    model = dlib_resnet29(num_classes=7, norm="batch")
+    model = dlib_resnet29(num_classes=7)
 
 King 2017, "High Quality Face Recognition with Deep Metric Learning" (dlib.net, CC0). It
 differs from He et al.'s: convolutions and pools with stride 2 do not pad; the shortcut
 of a block that makes the image smaller is a 2x2 average pool, filled with zeros in
-channels and in space up to the larger of the two; batch normalisation is folded into a
-scale and a bias a channel.
+channels and in space up to the larger of the two. dlib publishes its batch
+normalisation folded into a scale and a bias a channel (pretrained.dlib unfolds it).
 
 Parameter paths: `stem/conv`, `stem/norm`, `stage1/block1/conv1`, `.../norm1`, `head`;
 stages have 32, 64, 128, 256 and 256 channels.
@@ -31,24 +31,7 @@ from deepfer_jax.models.layers import (
 
 MEAN = (122.782 / 255, 117.001 / 255, 104.298 / 255)
 STD = (256 / 255,) * 3
-
-
-class Affine(nn.Module):
-    """A scale and a bias for each channel: batch normalisation, folded."""
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        # What a batch normalisation in its place would have to measure.
-        self.sow("intermediates", "input", x)
-        scale, bias = (
-            values.astype(self.dtype)[None, None, None] for values in (scale, bias)
-        )
-        return x * scale + bias
+EPSILON = 1e-5
 
 
 def _pad_to(x: jax.Array, shape: Sequence[int]) -> jax.Array:
@@ -91,8 +74,6 @@ class DlibResNet(nn.Module):
       num_classes: number of logits.
       stage_features: channels of each stage; all but the first halve the image.
       stage_blocks: blocks of each stage.
-      norm: "affine", as dlib publishes it, or "batch": trainable batch normalisation
-        (pretrained.dlib.to_batch_norm keeps the function).
       dropout_rate: before the classifier.
       stochastic_depth: probability of leaving out the last block's branch in training;
         it falls in a line to the first block's.
@@ -104,17 +85,11 @@ class DlibResNet(nn.Module):
     num_classes: int
     stage_features: Sequence[int]
     stage_blocks: Sequence[int]
-    norm: str = "batch"
     dropout_rate: float = 0.0
     stochastic_depth: float = 0.0
     dtype: Any = jnp.float32
     bn_axis_name: str | None = None
     frozen: Callable[[str], bool] | None = None
-
-    def __post_init__(self):
-        if self.norm not in ("affine", "batch"):
-            raise ValueError(f"norm: expected 'affine' or 'batch', found {self.norm!r}")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
@@ -127,9 +102,7 @@ class DlibResNet(nn.Module):
             where `dropout_rate` is not 0).
         """
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm: Callable[..., nn.Module] = functools.partial(Affine, dtype=self.dtype)
-        if self.norm == "batch":
-            norm = create_norm(self, train)
+        norm = create_norm(self, train, epsilon=EPSILON)
         block = functools.partial(Block, conv=conv, norm=norm)
         x = images.astype(self.dtype)
         x = ConvNorm(

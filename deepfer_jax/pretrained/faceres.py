@@ -17,13 +17,12 @@ import pathlib
 from typing import Any
 
 import flax
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models.batch_norm import BatchNorm
 from deepfer_jax.models.mobilenet import EPSILON, mobilenet
+from deepfer_jax.pretrained.statistics import unfold
 
 LICENCE = "Apache-2.0"
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -86,10 +85,7 @@ def convert(path: str | os.PathLike) -> dict[str, Any]:
         return found
 
     def add_norm(layer: tuple[str, ...], scale: np.ndarray, bias: np.ndarray) -> None:
-        flat["params", *layer, "scale"] = scale * np.sqrt(np.float32(1 + EPSILON))
-        flat["params", *layer, "bias"] = bias
-        flat["batch_stats", *layer, "mean"] = np.zeros_like(bias)
-        flat["batch_stats", *layer, "var"] = np.ones_like(bias)
+        flat.update(unfold(layer, scale, bias, EPSILON))
 
     channels = 32
     kernel = take("conv1/convolution/merged_input", 3, 3, 3, channels)
@@ -142,52 +138,4 @@ def to_gray(variables: dict[str, Any], mean: float, std: float) -> dict[str, Any
     scale = flat["params", "stem", "norm", "scale"] / np.sqrt(1 + EPSILON)
     bias = flat["params", "stem", "norm", "bias"] + scale * shift
     flat["params", "stem", "norm", "bias"] = jnp.asarray(bias, jnp.float32)
-    return flax.traverse_util.unflatten_dict(flat)
-
-
-def measure_statistics(variables: dict[str, Any], images: jax.Array) -> dict[str, Any]:
-    """Gives batch normalisation the statistics of images; the function stays.
-
-    What was folded has none, so mean and variance of each channel are measured; scale
-    and bias then undo them.
-
-    Args:
-      variables: {params, batch_stats} of `mobilenet` without its head.
-      images: float32 [batch, height, width, channels], normalised; some hundred faces
-        of the size to train at.
-
-    Returns:
-      {params, batch_stats} alike.
-    """
-    model = mobilenet(num_classes=1)
-    measured: dict[tuple[str, ...], tuple[jax.Array, jax.Array]] = {}
-
-    def measure(next_fun, args, kwargs, context):
-        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
-            x = args[0]
-            measured[context.module.path] = x.mean((0, 1, 2)), x.var((0, 1, 2))
-        return next_fun(*args, **kwargs)
-
-    @jax.jit
-    def run(variables, images):
-        with flax.linen.intercept_methods(measure):
-            model.apply(variables, images)
-        return dict(measured)
-
-    params = dict(variables["params"])
-    width = params["stage5"]["block1"]["norm2"]["bias"].shape[0]
-    params["head"] = {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}
-    statistics = jax.device_get(
-        run({"params": params, "batch_stats": variables["batch_stats"]}, images)
-    )
-    flat = dict(flax.traverse_util.flatten_dict(variables))
-    for norm, (mean, var) in statistics.items():
-        old_mean = flat["batch_stats", *norm, "mean"]
-        old_var = flat["batch_stats", *norm, "var"]
-        gain = flat["params", *norm, "scale"] / np.sqrt(old_var + EPSILON)
-        bias = flat["params", *norm, "bias"] + gain * (mean - old_mean)
-        flat["params", *norm, "scale"] = jnp.asarray(gain * np.sqrt(var + EPSILON))
-        flat["params", *norm, "bias"] = jnp.asarray(bias)
-        flat["batch_stats", *norm, "mean"] = jnp.asarray(mean)
-        flat["batch_stats", *norm, "var"] = jnp.asarray(var)
     return flax.traverse_util.unflatten_dict(flat)

@@ -13,8 +13,10 @@ import jax
 from ml_collections import ConfigDict
 
 from deepfer_jax.errors import UserError
+from deepfer_jax.models import create_model
 from deepfer_jax.pretrained import blazeface, dlib, faceres, torchvision
 from deepfer_jax.pretrained.merge import merge_variables
+from deepfer_jax.pretrained.statistics import measure_statistics
 from deepfer_jax.pretrained.tensors import (
     read_ported,
     read_tensors,
@@ -107,19 +109,18 @@ def load_ported(
             f"config.model.name is {model.name!r}"
         )
     is_gray = images.shape[-1] == 1
-    if metadata["source"] == "dlib":
-        ported["batch_stats"] = {}
-        if is_gray:
-            ported = dlib.to_gray(ported, model.mean[0], model.std[0])
-        if variables["batch_stats"]:
-            ported = dlib.to_batch_norm(ported, images)
-    elif metadata["source"] == "faceres":
-        if is_gray:
-            ported = faceres.to_gray(ported, model.mean[0], model.std[0])
-        ported = faceres.measure_statistics(ported, images)
-    elif is_gray:
+    source = metadata["source"]
+    if is_gray and source == "torchvision":
         ported = torchvision.to_gray(ported)
+    elif is_gray:
+        to_gray = {"dlib": dlib.to_gray, "faceres": faceres.to_gray}[source]
+        ported = to_gray(ported, model.mean[0], model.std[0])
     try:
-        return merge_variables(variables, ported, new=("params/head",))
+        variables = merge_variables(variables, ported, new=("params/head",))
     except ValueError as error:
         raise UserError(f"{model.pretrained}: {error}") from None
+    if source == "torchvision":
+        return variables
+    num_classes = variables["params"]["head"]["bias"].shape[0]
+    network = create_model(model.name, num_classes, **model.options)
+    return measure_statistics(network, variables, images)

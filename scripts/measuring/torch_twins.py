@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from deepfer_jax.errors import UserError
-from deepfer_jax.models import cnn, dlib_resnet, resnet
+from deepfer_jax.models import cnn, dlib_resnet, mobilenet, resnet
 
 
 def import_torch():
@@ -56,10 +56,10 @@ def _layers() -> types.SimpleNamespace:
     class SameConv(t.Conv2d):
         def forward(self, x):
             kernel, stride = self.kernel_size[0], self.stride[0]
+            convolve = functools.partial(functional.conv2d, groups=self.groups)
             if stride == 1:
-                return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2)
-            x = pad_same(x, kernel, stride)
-            return functional.conv2d(x, self.weight, self.bias, stride)
+                return convolve(x, self.weight, self.bias, 1, kernel // 2)
+            return convolve(pad_same(x, kernel, stride), self.weight, self.bias, stride)
 
     class SameAveragePool(t.Module):
         def forward(self, x):
@@ -162,6 +162,8 @@ def create_twin(network: nn.Module, image_shape: tuple[int, int, int]):
         return _residual_cnn(network, image_shape[-1])
     if isinstance(network, dlib_resnet.DlibResNet):
         return _dlib_resnet(network, image_shape[-1])
+    if isinstance(network, mobilenet.MobileNet):
+        return _mobilenet(network, image_shape[-1])
     raise UserError(f"--compare torch: there is no twin of {type(network).__name__}")
 
 
@@ -247,11 +249,6 @@ def _resnet(network: resnet.ResNet, channels: int):
 
 
 def _dlib_resnet(network: dlib_resnet.DlibResNet, channels: int):
-    if network.norm != "batch":
-        raise UserError(
-            "--compare torch: there is no twin of DlibResNet with norm='affine'; "
-            "norm='batch' has one"
-        )
     t, layers = import_torch().nn, _layers()
 
     def block(inputs, outputs, stride):
@@ -266,6 +263,27 @@ def _dlib_resnet(network: dlib_resnet.DlibResNet, channels: int):
     width = network.stage_features[0]
     stem = _sequential(conv=t.Conv2d(channels, width, 7, 2), norm=t.BatchNorm2d(width))
     parts = {"stem": stem, "act": t.ReLU(inplace=True), "pool": t.MaxPool2d(3, 2)}
+    return _with_stages(parts, network, width, block)
+
+
+def _mobilenet(network: mobilenet.MobileNet, channels: int):
+    t, layers = import_torch().nn, _layers()
+    norm = functools.partial(t.BatchNorm2d, eps=mobilenet.EPSILON)
+    conv = functools.partial(layers.SameConv, bias=False)
+
+    def block(inputs, outputs, stride):
+        return _sequential(
+            depthwise=conv(inputs, inputs, 3, stride, groups=inputs),
+            norm1=norm(inputs),
+            act1=t.ReLU6(inplace=True),
+            pointwise=conv(inputs, outputs, 1),
+            norm2=norm(outputs),
+            act2=t.ReLU6(inplace=True),
+        )
+
+    width = mobilenet.STEM_FEATURES
+    stem = _sequential(conv=conv(channels, width, 3, 2), norm=norm(width))
+    parts = {"stem": stem, "act": t.ReLU6(inplace=True)}
     return _with_stages(parts, network, width, block)
 
 

@@ -12,6 +12,7 @@ from measuring import torch_twins
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import MODELS, create_model, stage_features
 from deepfer_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from tests.own_network import OwnNetwork
 from tests.variables import random_variables, shapes_of
 
 # Parameters and FLOPs a face (XLA's cost analysis) for 48x48x1 and seven classes.
@@ -24,6 +25,7 @@ TABLE = {
     "resnet34": (21_281_991, 305e6),
     "resnet50": (23_516_103, 386e6),
     "dlib_resnet29": (5_580_487, 36.4e6),
+    "mobilenet": (3_213_575, 58.2e6),
 }
 TORCHVISION = {
     "resnet18": 11_689_512,
@@ -234,12 +236,19 @@ def test_a_network_of_ones_own_is_named_by_its_place():
         ("dlib_resnet29", (96, 96, 3), {}),
         ("dlib_resnet29", (64, 64, 1), {}),  # one pixel before the last pool
         ("dlib_resnet29", (31, 70, 1), {}),  # in one direction sooner
+        ("mobilenet", (96, 96, 1), {}),
+        ("mobilenet", (50, 46, 3), {}),
     ],
 )
 def test_parity_with_pytorch(name, shape, options):
     torch = pytest.importorskip("torch")
     model = create_model(name, num_classes=10, **options)
     variables = random_variables(model, shape)
+    if name == "mobilenet":  # no shortcut carries what tells images apart
+        gains = {4: 2, 2: 0.1}  # of convolutions and the head
+        variables["params"] = jax.tree.map(
+            lambda x: gains.get(x.ndim, 1) * x, variables["params"]
+        )
     net = torch_twins.create_twin(model, shape).eval()
     parameters = list(net.parameters())
     assert sum(p.numel() for p in parameters) == num_parameters(variables)
@@ -257,9 +266,8 @@ def test_parity_with_pytorch(name, shape, options):
 
 def test_what_has_no_twin_is_named():
     pytest.importorskip("torch")
-    model = create_model("dlib_resnet29", norm="affine")
-    with pytest.raises(UserError, match=r"no twin of DlibResNet with norm='affine'"):
-        torch_twins.create_twin(model, (96, 96, 3))
+    with pytest.raises(UserError, match="there is no twin of OwnNetwork"):
+        torch_twins.create_twin(OwnNetwork(num_classes=7), (48, 48, 1))
 
 
 @pytest.mark.parametrize("size", [64, 96])
@@ -333,7 +341,7 @@ def test_a_block_whose_branch_is_dropped_is_its_shortcut(name):
     assert not np.array_equal(logits(variables, False), logits(other, False))
 
 
-@pytest.mark.parametrize(("name", "stages"), [("tiny", 4), ("dlib_resnet29", 5)])
+@pytest.mark.parametrize(("name", "stages"), [("tiny", 4), ("mobilenet", 5)])
 def test_stage_features_by_name(name, stages):
     model = create_model(name)
     variables = random_variables(model)

@@ -14,6 +14,7 @@ from PIL import Image
 from deepfer_jax.errors import UserError
 from deepfer_jax.models.dlib_resnet import MEAN, STD, dlib_resnet29
 from deepfer_jax.pretrained import dlib, port
+from deepfer_jax.pretrained.statistics import measure_statistics
 from deepfer_jax.pretrained.tensors import read_ported
 from deepfer_jax.runs.trained import load_trained
 from deepfer_jax.training.train import train_and_evaluate
@@ -74,7 +75,9 @@ def test_the_dat_file_is_read_layer_by_layer(tmp_path):
         block["conv2"]["kernel"], kernel.transpose(2, 3, 1, 0)
     )
     np.testing.assert_array_equal(block["conv2"]["bias"], bias)
-    np.testing.assert_array_equal(block["norm2"]["scale"], scale)
+    # Batch normalisation of variance 1, to which its epsilon is added.
+    found = block["norm2"]["scale"] / np.sqrt(np.float32(1 + 1e-5))
+    np.testing.assert_allclose(found, scale, rtol=1e-6)
     np.testing.assert_array_equal(block["norm2"]["bias"], shift)
 
 
@@ -103,21 +106,19 @@ def normalised(images):
     return ((images / 255.0 - np.array(MEAN)) / np.array(STD)).astype(np.float32)
 
 
-def test_affines_become_batch_normalisation_of_the_same_function(tmp_path):
+def test_statistics_are_measured_and_the_function_stays(tmp_path):
     write_dat(tmp_path / "net.dat")
     variables = dlib.convert(tmp_path / "net.dat")
     images = normalised(np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3)))
-    affine = dlib_resnet29(num_classes=128, norm="affine")
-    batch = dlib_resnet29(num_classes=128, norm="batch")
-    turned = dlib.to_batch_norm(variables, images)
-    fresh = jax.eval_shape(batch.init, jax.random.key(0), images)
+    model = dlib_resnet29(num_classes=128)
+    turned = measure_statistics(model, variables, images)
+    fresh = jax.eval_shape(model.init, jax.random.key(0), images)
     assert jax.tree.map(jnp.shape, turned) == jax.tree.map(jnp.shape, fresh)
-    expected = jax.jit(affine.apply)(variables, images)
-    np.testing.assert_allclose(
-        jax.jit(batch.apply)(turned, images), expected, rtol=1e-3, atol=1e-4
-    )
+    apply = jax.jit(model.apply)
+    expected = apply(variables, images)
+    np.testing.assert_allclose(apply(turned, images), expected, rtol=1e-3, atol=1e-4)
     # In training too, on the images that were measured.
-    train = functools.partial(batch.apply, train=True, mutable=["batch_stats"])
+    train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
     trained, _ = jax.jit(train)(turned, images)
     np.testing.assert_allclose(trained, expected, rtol=1e-2, atol=1e-3)
 
@@ -125,7 +126,7 @@ def test_affines_become_batch_normalisation_of_the_same_function(tmp_path):
 def test_dlib_reads_gray_images_as_it_reads_them_in_three_channels(tmp_path):
     write_dat(tmp_path / "net.dat")
     variables = dlib.convert(tmp_path / "net.dat")
-    model = dlib_resnet29(num_classes=128, norm="affine")
+    model = dlib_resnet29(num_classes=128)
     gray = np.random.default_rng(0).uniform(0, 255, (2, 100, 100, 1))
     apply = jax.jit(model.apply)
     expected = apply(variables, normalised(gray.repeat(3, -1)))
@@ -177,7 +178,7 @@ def test_parity_with_dlib():
     net = reference.face_recognition_model_v1(str(path))
     faces = cut_out_faces()
     expected = np.stack([net.compute_face_descriptor(face) for face in faces])
-    model = dlib_resnet29(num_classes=128, norm="affine")
+    model = dlib_resnet29(num_classes=128)
     with jax.default_matmul_precision("highest"):
         found = jax.jit(model.apply)(dlib.convert(path), normalised(faces))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 from deepfer_jax.errors import UserError
 from deepfer_jax.models import create_model
 from deepfer_jax.pretrained import faceres, port
+from deepfer_jax.pretrained.statistics import measure_statistics
 from deepfer_jax.pretrained.tensors import read_ported
 from deepfer_jax.runs.trained import load_trained
 from deepfer_jax.training.train import train_and_evaluate
@@ -139,14 +140,14 @@ def test_halves_are_read_as_numbers(tmp_path):
 def test_statistics_are_measured_and_the_function_stays(tmp_path):
     variables = faceres.convert(write_graph(tmp_path, draw_tensors()))
     images = normalised(faces())
-    measured = faceres.measure_statistics(variables, images)
+    model = create_model("mobilenet", num_classes=1024)
+    head = {"kernel": jnp.eye(1024), "bias": jnp.zeros(1024)}
+    variables["params"]["head"] = head
+    measured = measure_statistics(model, variables, images)
     expected = apply_backbone(variables, images)
     found = apply_backbone(measured, images)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     # In training too, where the statistics are those of these images.
-    model = create_model("mobilenet", num_classes=1024)
-    head = {"kernel": jnp.eye(1024), "bias": jnp.zeros(1024)}
-    measured["params"]["head"] = head
     trained, _ = model.apply(measured, images, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(trained, expected, rtol=0, atol=1e-3)
     # Of the first convolution by hand.
