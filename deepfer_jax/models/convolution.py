@@ -6,7 +6,7 @@
 
 What XLA is slow at: few pixels of output, few channels of input, one channel a group,
 and the gradient of the kernel. Accelerators have XLA's own forms where these differ by
-speed alone.
+speed alone, but of depthwise convolutions.
 """
 
 import functools
