@@ -10,6 +10,7 @@ what to do. Commands print it as one line, without a traceback, and exit with co
         main()
 """
 
+import _thread
 import contextlib
 import os
 import signal
@@ -30,6 +31,7 @@ def reported() -> Iterator[None]:
     refuses, such as a full disk; `interrupted` and 130 for Ctrl-C; 141 without a word
     where whoever read the output has left (`| head`).
     """
+    usual, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         yield
         sys.stdout.flush()
@@ -42,6 +44,21 @@ def reported() -> Iterator[None]:
     except OSError as error:
         where = error.filename or "standard output"
         _end(f"error: {where}: {error.strerror or error}", 1)
+    finally:
+        sys.unraisablehook = usual
+
+
+def _interrupt_again(unraisable) -> None:
+    """Ctrl-C that came while garbage was collected is lost there: it comes once more.
+
+    jax has a callback of the collector, in which Python can raise nothing.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.01, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _end(line: str | None, code: int) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tracemalloc  # noqa: F401 (else pytest imports it while garbage is collected)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # What is compiled once serves all files, workers and processes that tests start.

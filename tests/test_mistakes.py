@@ -128,6 +128,22 @@ def test_ctrl_c_is_one_line_and_130(pictures):
         assert process.returncode == 130
 
 
+def test_ctrl_c_while_garbage_is_collected(run_python):
+    program = (
+        "import gc, os, signal, time\n"
+        "from deepfer_jax import errors\n"
+        "def collected(*_):\n"
+        "    gc.callbacks.remove(collected)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "with errors.reported():\n"
+        "    gc.callbacks.append(collected)\n"
+        "    gc.collect()\n"
+        "    time.sleep(20)\n"
+    )
+    result = run_python("-c", program, check=False)
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
 def test_the_nearest_field_is_named(run_python, tmp_path):
     def run(*fields):
         command = ("--config", "configs/quickstart.py", "--workdir", tmp_path)
