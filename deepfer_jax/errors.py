@@ -10,7 +10,6 @@ what to do. Commands print it as one line, without a traceback, and exit with co
         main()
 """
 
-import _thread
 import contextlib
 import os
 import signal
@@ -31,9 +30,9 @@ def reported() -> Iterator[None]:
     refuses, such as a full disk; `interrupted` and 130 for Ctrl-C; 141 without a word
     where whoever read the output has left (`| head`).
     """
-    usual, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
-        yield
+        with _interrupted_again():
+            yield
         sys.stdout.flush()
     except UserError as error:
         _end(f"error: {error}", 1)
@@ -44,21 +43,29 @@ def reported() -> Iterator[None]:
     except OSError as error:
         where = error.filename or "standard output"
         _end(f"error: {where}: {error.strerror or error}", 1)
-    finally:
-        sys.unraisablehook = usual
 
 
-def _interrupt_again(unraisable) -> None:
-    """Ctrl-C that came while garbage was collected is lost there: it comes once more.
+@contextlib.contextmanager
+def _interrupted_again() -> Iterator[None]:
+    """Ctrl-C that comes while garbage is collected is lost there: it comes once more.
 
     jax has a callback of the collector, in which Python can raise nothing.
     """
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.01, _thread.interrupt_main)
+    usual = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            usual(unraisable)
+            return
+        again = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
         again.start()
-    else:
-        sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _end(line: str | None, code: int) -> None:
