@@ -106,6 +106,9 @@ def get_config() -> ConfigDict:
     distill.weight = 1.0
     # By which logits of both sides are divided.
     distill.temperature = 1.0
+    # True asks the teachers once about each face, before training, so that a small
+    # network trains at its own speed; False about every augmented view of it.
+    distill.fixed = False
 
     config.optimizer = optimizer = ConfigDict()
     # "sgd" (Nesterov momentum) or "adamw".

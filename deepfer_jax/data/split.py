@@ -5,6 +5,7 @@ faces.relabel(trained.classes)
 for batch in faces.in_order(256): ...
 """
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ class Split:
         self.image_shape = self._arrays["image"].shape[1:]
         self.classes = tuple(builder.info.features["label"].names)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of every pixel and label, in order: other data has another one."""
         digest = hashlib.sha256(repr(self.classes).encode())
@@ -74,6 +75,15 @@ class Split:
             unknown = self.classes[self.labels[np.argmin(labels)]]
             raise ValueError(f"holds faces of class {unknown!r}, not one of {names}")
         self._arrays["label"], self.classes = labels, tuple(names)
+
+    def replace_targets(self, targets: np.ndarray) -> None:
+        """Gives the faces these soft labels; `fingerprint` stays that of the data.
+
+        Args:
+          targets: float32 [num_examples, classes], rows that sum to 1.
+        """
+        _ = self.fingerprint
+        self._arrays = self._arrays | {"target": targets}
 
     def in_order(self, batch_size: int, rows: slice | None = None) -> Iterator[Batch]:
         """Yields numpy batches of image, label, maybe target; the last may be small.

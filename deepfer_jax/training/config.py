@@ -96,6 +96,11 @@ def check_config(config: ConfigDict) -> None:
             "config.distill.temperature: expected more than 0, found "
             f"{distill.temperature!r}"
         )
+    if distill.fixed and (distill.temperature, dataset.pipeline) != (1.0, "resident"):
+        raise UserError(
+            "config.distill.fixed: expected temperature 1 and dataset.pipeline "
+            f"'resident', found {distill.temperature!r} and {dataset.pipeline!r}"
+        )
     check_options(config.augment)
     if len(train.profile_steps) not in (0, 2):
         raise UserError(

@@ -7,17 +7,28 @@ Teacher and student see the same augmented and mixed view of a face, each throug
 own preprocessing (Beyer et al. 2021, arXiv:2106.05237). The loss with temperature T is
 Hinton et al.'s (2015, arXiv:1503.02531): T^2 times the cross entropy between teacher
 and student, both softened by T, beside the one with the labels.
+
+A fixed teacher (theirs too) is asked once about each face instead:
+
+    train_data.replace_targets(ask_once(teacher, train_data, config.distill.weight))
+
+A student of a tenth of its teacher's work then trains at its own speed.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from deepfer_jax.data.split import Split
 from deepfer_jax.errors import UserError
 from deepfer_jax.evaluation.predict import make_predict
+from deepfer_jax.models.preprocess import to_unit
 from deepfer_jax.runs.trained import load_trained
+
+_ASK_BATCH = 256
 
 
 class Teacher(NamedTuple):
@@ -63,3 +74,28 @@ def load_teacher(distill: ConfigDict, classes: Sequence[str]) -> Teacher | None:
         return sum(p(v, images) for p, v in each) / len(predicts)
 
     return Teacher(predict, tuple(trained.variables for trained in teachers))
+
+
+def ask_once(teacher: Teacher, faces: Split, weight: float) -> np.ndarray:
+    """Targets made of what the teachers say of each face, and of its label.
+
+    Args:
+      teacher: who reads each face as it is and mirrored; both are averaged.
+      faces: of the classes of `teacher`.
+      weight: share of the teachers, in [0, 1].
+
+    Returns:
+      float32 [num_examples, classes], rows that sum to 1.
+    """
+
+    @jax.jit
+    def ask(variables, images):
+        views = to_unit(images), to_unit(images[:, :, ::-1])
+        return sum(teacher.predict(variables, view) for view in views) / len(views)
+
+    targets = []
+    for batch in faces.in_order(_ASK_BATCH):
+        labels = batch.get("target", np.eye(len(faces.classes))[batch["label"]])
+        taught = ask(teacher.variables, batch["image"])
+        targets.append((1 - weight) * labels + weight * np.asarray(taught))
+    return np.concatenate(targets).astype(np.float32)

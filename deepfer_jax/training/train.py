@@ -38,7 +38,7 @@ from deepfer_jax.runs.checkpoint import SharedCheckpoints
 from deepfer_jax.runs.workdir import flatten, locked, open_workdir
 from deepfer_jax.runs.writers import MetricWriter
 from deepfer_jax.training.config import check_config
-from deepfer_jax.training.distill import load_teacher
+from deepfer_jax.training.distill import ask_once, load_teacher
 from deepfer_jax.training.groups import Groups
 from deepfer_jax.training.optim import carry_over
 from deepfer_jax.training.phases import make_phase
@@ -97,6 +97,10 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     step = newest or 0
     groups = Groups(config.optimizer.groups)
     teacher = load_teacher(config.distill, train_data.classes)
+    if teacher and config.distill.fixed:
+        assert isinstance(train_data, Resident)  # see check_config
+        train_data.replace_targets(ask_once(teacher, train_data, config.distill.weight))
+        teacher = None
     phase = groups.phase(max(step - 1, 0) // steps_per_epoch)
     init, run_steps = make_phase(config, train_data, phase, teacher)
 

@@ -1,6 +1,7 @@
 """distill: what a teacher says, and that a student learns it and nothing else."""
 
 import copy
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from deepfer_jax.data import datasets
 from deepfer_jax.data.pipeline import Resident
 from deepfer_jax.errors import UserError
 from deepfer_jax.runs.trained import build_model, load_trained
-from deepfer_jax.training.distill import load_teacher
+from deepfer_jax.training import train
+from deepfer_jax.training.distill import ask_once, load_teacher
 from deepfer_jax.training.groups import Groups
 from deepfer_jax.training.phases import make_phase
 from deepfer_jax.training.state import eval_variables
@@ -114,3 +116,44 @@ def test_weight_and_temperature_are_checked(small_config, tmp_path):
         config = make_config(small_config, (), **{field: value})
         with pytest.raises(UserError, match=rf"config.distill.{field}: expected"):
             train_and_evaluate(config, tmp_path)
+
+
+def test_a_fixed_teacher_speaks_of_each_face_and_its_mirror_image(
+    small_config, teachers, faces
+):
+    config = make_config(small_config, teachers)
+    teacher = load_teacher(config.distill, faces.classes)
+    asked = ask_once(teacher, faces, 0.7)
+    batch = next(faces.in_order(8))
+    images = batch["image"].astype(np.float32) / 255
+    views = [
+        softmax_of(t, x, 1.0) for t in teachers for x in (images, images[:, :, ::-1])
+    ]
+    expected = 0.7 * np.mean(views, 0) + 0.3 * np.eye(7)[batch["label"]]
+    np.testing.assert_allclose(asked[:8], expected, atol=1e-3)
+    assert asked.shape == (faces.num_examples, 7)
+    np.testing.assert_array_equal(ask_once(teacher, faces, 0.0).argmax(1), faces.labels)
+
+
+def test_a_run_learns_what_a_fixed_teacher_said_and_goes_on(
+    small_config, teachers, faces, tmp_path, monkeypatch
+):
+    def say_surprised(teacher, data, weight):
+        assert weight == 0.5
+        return np.eye(7, dtype=np.float32)[np.full(data.num_examples, 6)]
+
+    monkeypatch.setattr(train, "ask_once", say_surprised)
+    config = make_config(small_config, teachers, fixed=True, weight=0.5)
+    config.train.num_epochs = 1
+    train_and_evaluate(config, tmp_path)
+    config.train.num_epochs = 2  # the data is still the same
+    train_and_evaluate(config, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    accuracies = [json.loads(x).get("train/accuracy", 0) for x in lines]
+    assert max(accuracies) > 0.9  # the labels have seven classes
+
+
+def test_what_a_fixed_teacher_cannot_do_is_refused(small_config, tmp_path):
+    config = make_config(small_config, (), fixed=True, temperature=2.0)
+    with pytest.raises(UserError, match=r"config.distill.fixed: expected"):
+        train_and_evaluate(config, tmp_path)
