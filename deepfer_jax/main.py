@@ -20,7 +20,7 @@ with errors.imports("train"):
     from absl import app, flags
     from ml_collections import config_flags
 
-    from deepfer_jax import hosts
+    from deepfer_jax import hosts, parallel
     from deepfer_jax.training.train import Stopped, train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
         level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True
     )
     _hush_orbax()
+    parallel.keep_memory()
     together = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     with errors.reported(), hosts.joined(*together), errors.reported():
         if hosts.is_first():

@@ -1,6 +1,7 @@
 """parallel: compiler options reach XLA, and one that it does not know is left out."""
 
 import logging
+import platform
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,25 @@ def test_single_convolutions_do_not_go_to_ynnpack(monkeypatch):
     texts = [p.as_text() for p in programs if "convolution(" in p.as_text()]
     assert len(texts) == 3
     assert ["ynn_fusion" in text for text in texts] == [False, False, True]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_is_kept_is_not_fetched_again(run_python):
+    program = (
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from deepfer_jax import parallel\n"
+        "def count_faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(10):\n"
+        "        np.ones(2**26, np.uint8)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "usual = count_faults()\n"
+        "parallel.keep_memory()\n"
+        "count_faults()\n"
+        "assert count_faults() < usual / 10\n"
+    )
+    run_python("-c", program)
 
 
 def test_a_program_is_compiled_once_for_each_shape():
