@@ -1,0 +1,33 @@
+"""`small` on FER2013, from the `small` that ships (FER+), taught by fer2013_mobilenet.
+
+It knows more than FER2013's labels: FER+'s votes and the faces of VGGFace2.
+"""
+
+from configs import fer2013
+
+
+def get_config():
+    config = fer2013.get_config()
+    config.model.name = "small"
+    config.model.init_from = "deepfer_jax/assets/small"
+    config.model.normalization = "face"
+    config.model.dropout_rate = 0.2
+    config.model.options.stochastic_depth = 0.1
+    config.augment.scale = 0.1
+    config.augment.shear = 0.05
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.3
+    config.augment.mixup_alpha = 0.2
+    config.loss.label_smoothing = 0.0
+    config.distill.teachers = ("results/fer2013_mobilenet/model",)
+    config.distill.weight = 0.5
+    config.distill.fixed = True
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.warmup_epochs = 2.0
+    config.train.batch_size = 128
+    config.train.num_epochs = 44
+    config.train.ema_decay = 0.999
+    config.train.validate_every_epochs = 2
+    return config
