@@ -9,7 +9,7 @@ from configs import fer2013
 def get_config():
     config = fer2013.get_config()
     config.model.name = "small"
-    config.model.init_from = "deepfer_jax/assets/small"
+    config.model.init_from = "small"
     config.model.normalization = "face"
     config.model.dropout_rate = 0.2
     config.model.options.stochastic_depth = 0.1
