@@ -23,6 +23,7 @@ with errors.imports("train"):
     from measuring import speed
     from measuring.realtime import benchmark_realtime
 
+    from deepfer_jax import parallel
     from deepfer_jax.inference import DEFAULT_MODEL
     from deepfer_jax.training.config import read_recipe
 
@@ -80,6 +81,7 @@ def main() -> None:
     if args.command == "train":
         config.train.batch_size = args.batch_size
         config.dataset.data_dir = args.data_dir
+        parallel.keep_memory()  # as deepfer_jax.main does
         document = speed.benchmark_train(plan, args.pipeline)
     else:
         document = speed.benchmark_infer(plan, args.batch_sizes, args.model_dir)
