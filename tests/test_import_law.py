@@ -37,7 +37,7 @@ LAW = {
     "tflite_export": "errors data portable",
     "bulk": "errors outputs data exported faces",
     "demo": "data faces exported inference",
-    "main": "errors hosts training",
+    "main": "errors hosts parallel training",
     "commands": "errors outputs data exported inference faces bulk export onnx_export "
     "tflite_export main",
     "cli": "errors",  # and its commands, by name
