@@ -1,6 +1,8 @@
 """`small` on FER2013, from the `small` that ships (FER+), taught by fer2013_mobilenet.
 
 It knows more than FER2013's labels: FER+'s votes and the faces of VGGFace2.
+69.4 % on PublicTest, one view, 69.6 % with ten crops; an hour and a half on two CPU
+cores.
 """
 
 from configs import fer2013
@@ -27,7 +29,7 @@ def get_config():
     config.optimizer.weight_decay = 0.1
     config.optimizer.warmup_epochs = 2.0
     config.train.batch_size = 128
-    config.train.num_epochs = 44
+    config.train.num_epochs = 28
     config.train.ema_decay = 0.999
     config.train.validate_every_epochs = 2
     return config

@@ -163,6 +163,8 @@ def others() -> str:
         "fer2013_small_clean",
         "fer2013_base",
         "fer2013_mobilenet",
+        "fer2013_small_taught",
+        "fer2013_tiny_taught",
         "ferplus_majority",
     ):
         for kind in ("none", "ten_crop"):
