@@ -5,31 +5,25 @@ It knows more than FER2013's labels: FER+'s votes and the faces of VGGFace2.
 cores.
 """
 
-from configs import fer2013
+from configs import fer2013_small
 
 
 def get_config():
-    config = fer2013.get_config()
-    config.model.name = "small"
+    config = fer2013_small.get_config()
     config.model.init_from = "small"
-    config.model.normalization = "face"
-    config.model.dropout_rate = 0.2
-    config.model.options.stochastic_depth = 0.1
+    config.model.dtype = "float32"
     config.augment.scale = 0.1
-    config.augment.shear = 0.05
-    config.augment.brightness = 0.1
-    config.augment.contrast = 0.3
-    config.augment.mixup_alpha = 0.2
+    config.augment.shift = 0.08
+    config.augment.blur = 0.0
+    config.augment.cover = 0.0
+    config.augment.noise = 0.0
     config.loss.label_smoothing = 0.0
     config.distill.teachers = ("results/fer2013_mobilenet/model",)
     config.distill.weight = 0.5
     config.distill.fixed = True
-    config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.1
     config.optimizer.warmup_epochs = 2.0
     config.train.batch_size = 128
     config.train.num_epochs = 28
-    config.train.ema_decay = 0.999
     config.train.validate_every_epochs = 2
     return config

@@ -65,7 +65,7 @@ def test_single_convolutions_do_not_go_to_ynnpack(monkeypatch):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_that_is_kept_is_not_fetched_again(run_python):
     program = (
-        "import resource, sys\n"
+        "import resource\n"
         "import numpy as np\n"
         "from deepfer_jax import parallel\n"
         "def count_faults():\n"

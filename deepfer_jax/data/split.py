@@ -82,7 +82,7 @@ class Split:
         Args:
           targets: float32 [num_examples, classes], rows that sum to 1.
         """
-        _ = self.fingerprint
+        _ = self.fingerprint  # which is kept from now on
         self._arrays = self._arrays | {"target": targets}
 
     def in_order(self, batch_size: int, rows: slice | None = None) -> Iterator[Batch]:
